@@ -1,0 +1,93 @@
+"""Differentiable augmentations of what D sees, real and fake alike, so that G is not taught the augmentation."""
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dist_gan.part import Part
+from dist_gan.randomness import uniform
+
+
+class Augment(Part):
+    """images -> images, differentiable, each sample by its own random bits."""
+
+    def bits(self) -> int:
+        """How many 16-bit random numbers it needs for one sample."""
+        return 0
+
+    @abstractmethod
+    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+        """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits()] -> [N, C, H, W]."""
+
+
+class NoAugment(Augment):
+    """Images as they are."""
+
+    name: Literal["none"] = "none"
+
+    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+        """The images themselves."""
+        return images
+
+
+class DiffAugment(Augment):
+    """Colour, translation and cutout (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training")."""
+
+    name: Literal["diffaugment"] = "diffaugment"
+    color: bool = True
+    """Brightness by up to 0.5, saturation by a factor in (0, 2), contrast by a factor in (0.5, 1.5)."""
+    translation: float = Field(0.125, ge=0, le=0.5)
+    """Largest shift, as a part of the image's side; what is uncovered is grey (0). 0 is off."""
+    cutout: float = Field(0.5, ge=0, lt=1)
+    """Side of the square that is blanked, as a part of the image's side. 0 is off."""
+
+    def bits(self) -> int:
+        """Three for colour, two for translation, two for cutout, whether used or not."""
+        return 7
+
+    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+        """images [N, C, H, W] in [-1, 1], bits int16 [N, 7] -> [N, C, H, W] (brightness may leave [-1, 1])."""
+        u = uniform(bits, images.dtype)[:, :, None, None, None]
+        if self.color:
+            images = images + (u[:, 0] - 0.5)
+            grey = images.mean(1, keepdim=True)
+            images = (images - grey) * (u[:, 1] * 2) + grey
+            mean = images.mean((1, 2, 3), keepdim=True)
+            images = (images - mean) * (u[:, 2] + 0.5) + mean
+        if self.translation:
+            images = self._translate(images, u[:, 3, 0, 0, 0], u[:, 4, 0, 0, 0])
+        if self.cutout:
+            images = self._cut(images, u[:, 5, 0], u[:, 6, 0])
+        return images
+
+    def _translate(self, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        n, _, height, width = images.shape
+        rows = _shifted(down, height, self.translation)  # [N, H]: which row comes here; out of range is grey
+        columns = _shifted(right, width, self.translation)
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+        sample = torch.arange(n, device=images.device)[:, None, None]
+        moved = images.permute(0, 2, 3, 1)[
+            sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+        ].permute(0, 3, 1, 2)
+        return torch.where(inside[:, None], moved, 0.0)
+
+    def _cut(self, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        rows = torch.arange(height, device=images.device)
+        columns = torch.arange(width, device=images.device)
+        hidden_rows = (rows - down[:, 0] * height).abs() < self.cutout * height / 2  # [N, H]
+        hidden_columns = (columns - right[:, 0] * width).abs() < self.cutout * width / 2
+        hidden = hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :]
+        return images.masked_fill(hidden, 0.0)
+
+
+def _shifted(u: Tensor, length: int, most: float) -> Tensor:
+    reach = round(most * length)
+    shift = (u * (2 * reach + 1)).floor().long() - reach
+    return torch.arange(length, device=u.device) - shift[:, None]
+
+
+AnyAugment = Annotated[NoAugment | DiffAugment, Field(discriminator="name")]

@@ -1,0 +1,273 @@
+"""Checkpoints: named state to a folder, published by one rename; verified; the newest whole one found.
+
+    checkpoints/images-000200000/
+      manifest.json         format version, images seen, identity of the config, {file: bytes, sha256}; written last
+      state.json            what is small
+      config.yaml           the resolved config
+      *.safetensors         tensors by name
+
+Nothing here unpickles. No other layout of files is ever read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as serialise_tensors
+from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+NOT_A_NAME = {"", ".", ".."}
+FAILURES = 3
+"""So many saves that fail one after the other end the run; fewer are warnings."""
+
+Tensors = Mapping[str, Mapping[str, Tensor]]
+"""File name without its ending -> tensor name -> tensor."""
+
+
+class CheckpointError(RuntimeError):
+    """There is no checkpoint that can be used, where one was expected (exit code 3)."""
+
+
+class Checkpoint(NamedTuple):
+    """What was read."""
+
+    path: Path
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+    config: str
+
+
+def name_of(images_seen: int) -> str:
+    """The folder's name; sorts by age up to 10^12 images."""
+    return f"images-{images_seen:012d}"
+
+
+def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> Path:
+    """Write a checkpoint and publish it by one rename. On an OSError nothing of it is left.
+
+    Args:
+        parent: the folder of checkpoints.
+        images_seen: what it is named after.
+        tensors: on any device; they are brought to the CPU.
+        state: JSON data.
+        config: the resolved config as YAML.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    target = parent / name_of(images_seen)
+    temporary = parent / f".tmp-{target.name}"
+    _remove(temporary)
+    try:
+        temporary.mkdir(parents=True)
+        files: dict[str, bytes] = {
+            f"{file}.safetensors": serialise_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()})
+            for file, own in tensors.items()
+        }
+        files["state.json"] = json.dumps(state, indent=1).encode()
+        files["config.yaml"] = config.encode()
+        for file, content in files.items():
+            _write_through(temporary / file, content)
+        manifest = {
+            "format": FORMAT,
+            "images_seen": images_seen,
+            "files": {file: {"bytes": len(c), "sha256": _digest(c)} for file, c in files.items()},
+        }
+        manifest["sha256"] = _digest(_canonical(manifest))
+        _write_through(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _sync_folder(temporary)
+        if target.exists():  # of an earlier start that a resume from an older one has overtaken
+            _discard(target)
+        os.rename(temporary, target)
+        _sync_folder(parent)
+    except BaseException:
+        _remove(temporary)
+        raise
+    return target
+
+
+def verify(path: Path) -> str:
+    """What is wrong with the checkpoint at `path`, naming the file; empty where it is whole."""
+    try:
+        _read_files(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint, verifying every byte. Raises CheckpointError naming the file that is wrong."""
+    try:
+        files = _read_files(path)
+        tensors = {
+            file.removesuffix(".safetensors"): parse_tensors(content)
+            for file, content in files.items()
+            if file.endswith(".safetensors")
+        }
+        return Checkpoint(path, tensors, json.loads(files["state.json"]), files["config.yaml"].decode())
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is no whole checkpoint: {error}") from None
+
+
+def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint below `parent`; None where there is none at all. Strays of a killed save go.
+
+    One that is not whole is told through `warn`, put aside as `bad-...` and never looked at again.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    if not parent.is_dir():
+        return None
+    for stray in [*parent.glob(".tmp-*"), *parent.glob(".trash-*")]:
+        _remove(stray)
+    found = existing(parent)
+    for path in reversed(found):
+        problem = verify(path)
+        if not problem:
+            return path
+        aside = _free_name(parent / f"bad-{path.name}")
+        path.rename(aside)
+        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, falling back to an older one")
+    if found or any(parent.glob("bad-*")):
+        raise CheckpointError(
+            f"none of the checkpoints in {parent} is whole. Bring one back from a copy, or start afresh in another "
+            "folder with run=..."
+        )
+    return None
+
+
+def existing(parent: Path) -> list[Path]:
+    """All published checkpoints below `parent`, the oldest first."""
+    return sorted(path for path in parent.glob("images-*") if path.is_dir())
+
+
+class Writer:
+    """Writes checkpoints beside the training, one at a time, and keeps the last few."""
+
+    def __init__(self, parent: Path, *, keep: int, keep_every: int, warn: Callable[[str], None]) -> None:
+        """`keep` newest ones stay, and for ever those at multiples of `keep_every` images (0: none)."""
+        self.parent = parent
+        self.keep = keep
+        self.keep_every = keep_every
+        self.warn = warn
+        self.last: Path | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._failures = 0
+
+    def save(self, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> None:
+        """Snapshot now, write in the background. An error of the save before is dealt with first (see `wait`)."""
+        self.wait()
+        snapshot = {file: {k: v.detach().to("cpu", copy=True) for k, v in own.items()} for file, own in tensors.items()}
+        self._thread = threading.Thread(target=self._write, args=(images_seen, snapshot, state, config), name="save")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the save under way is done. A failed one is a warning; several in a row raise the last one's OSError."""
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        if error is None:
+            self._failures = 0
+            return
+        self._failures += 1
+        if not isinstance(error, OSError) or self._failures >= FAILURES:
+            raise error
+        kept = f"{self.last.name} stays" if self.last else "there is none yet"
+        self.warn(f"a checkpoint could not be written ({error}); {kept}; tried again at the next")
+
+    def _write(self, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> None:
+        try:
+            self.last = write(self.parent, images_seen, tensors, state, config)
+            self._retain()
+        except BaseException as error:
+            self._error = error
+
+    def _retain(self) -> None:
+        for path in existing(self.parent)[: -self.keep]:
+            images_seen = int(path.name.removeprefix("images-"))
+            if not self.keep_every or images_seen % self.keep_every:
+                _discard(path)
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    """All files of a checkpoint, verified. Raises OSError or ValueError naming the file."""
+    raw = (path / MANIFEST).read_bytes()
+    try:
+        manifest = json.loads(raw)
+        own = manifest.pop("sha256")
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST}: {error!r}") from None
+    if own != _digest(_canonical(manifest)) or raw != json.dumps({**manifest, "sha256": own}, indent=1).encode():
+        raise ValueError(f"{MANIFEST}: its content and its own SHA-256 differ")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"{MANIFEST}: format {manifest['format']}, and this version reads {FORMAT}")
+    for name in files:
+        if name in NOT_A_NAME or Path(name).name != name:
+            raise ValueError(f"{MANIFEST}: {name!r} leaves the folder")
+    if extra := {entry.name for entry in path.iterdir()} - set(files) - {MANIFEST}:
+        raise ValueError(f"{sorted(extra)[0]}: not in the manifest")
+    contents = {}
+    for name, (size, digest) in files.items():
+        with open(path / name, "rb") as file:
+            content = file.read(size + 1)  # never more than the manifest promises
+        if len(content) != size:
+            raise ValueError(f"{name}: {'more' if len(content) > size else len(content)} bytes, expected {size}")
+        if _digest(content) != digest:
+            raise ValueError(f"{name}: SHA-256 differs from the manifest's")
+        contents[name] = content
+    return contents
+
+
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, sort_keys=True).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Rename, then delete: a kill in between leaves no half checkpoint under a real name."""
+    trash = _free_name(path.parent / f".trash-{path.name}")
+    path.rename(trash)
+    _remove(trash)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _free_name(path: Path) -> Path:
+    candidate, k = path, 1
+    while candidate.exists():
+        candidate, k = path.with_name(f"{path.name}-{k}"), k + 1
+    return candidate

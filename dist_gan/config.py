@@ -1,0 +1,146 @@
+"""The root of a run's configuration, and how it comes together: defaults <- YAML <- overrides, validated once."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dist_gan.augment import AnyAugment, DiffAugment, NoAugment
+from dist_gan.data import MNIST, AnySource
+from dist_gan.ema import EMA
+from dist_gan.losses import Wasserstein
+from dist_gan.networks import MLP, AnyRecipe
+from dist_gan.objective import Objective
+from dist_gan.part import Part, free
+from dist_gan.optimizers import Adam
+
+Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
+
+
+class Track(Part):
+    """What is logged, where, how often."""
+
+    every: int = free(64_000, ge=1)
+    """Images between two lines of metrics. Several processes also agree to stop at these moments."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = free("auto")
+    """Weights & Biases: `auto` is online where an API key is found and offline elsewhere; never a prompt."""
+    project: str = free("dist_gan")
+    """W&B's project."""
+    tensorboard: bool = free(False)
+    """Write TensorBoard's files into the run's folder."""
+
+
+class Save(Part):
+    """Checkpoints."""
+
+    every: int = free(640_000, ge=1)
+    """Images between two checkpoints; there is always one at the end."""
+    keep: int = free(2, ge=1)
+    """How many of the newest stay."""
+    keep_every: int = free(0, ge=0)
+    """Those at multiples of so many images stay for ever; 0: none."""
+
+
+class SampleGrid(Part):
+    """Pictures of fixed latents, by which progress can be watched."""
+
+    every: int = free(320_000, ge=1)
+    """Images between two grids; there is always one at the end."""
+    count: int = free(64, ge=1, le=4096)
+    """Images in a grid."""
+
+
+class Config(Part):
+    """A run. No key at all trains the fully-connected GAN on MNIST."""
+
+    run: str = free("runs/mnist_mlp", min_length=1)
+    """The run's folder. The same command again goes on where it stopped."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Everything random is a function of it."""
+    images: int = free(3_000_000, ge=1)
+    """How many real images D sees in all."""
+    batch_size: int = Field(64, ge=1)
+    """Images of one turn of D, over all processes."""
+    piece: int = free(0, ge=0)
+    """Images of one forward and backward in a process: the unit of memory. 0: all of the process's share."""
+    processes: int = free(0, ge=0)
+    """The number of processes that is expected; another stops the run before it starts. 0: whatever is found."""
+    discriminator_turns: int = Field(1, ge=1)
+    """Turns of D, each on a batch of its own, for each turn of G."""
+    precision: Precision = "fp32"
+    """fp64; fp32; tf32 (fp32 with TensorFloat-32 products, on a GPU); bf16 or fp16 mixed precision."""
+    resume: str = free("auto", min_length=1)
+    """auto: go on from the run's newest whole checkpoint; never: refuse to touch a run that has begun; else the path of
+    a checkpoint to begin from where the run has none of its own."""
+    debug: bool = free(False)
+    """A handful of checked updates, with every file written once, in a folder of its own beside `run`."""
+    console: Literal["auto", "bar", "plain"] = free("auto")
+    """bar, plain (lines for a log file), or auto: a bar in a terminal."""
+    data: AnySource = MNIST()
+    """Where real images come from."""
+    networks: AnyRecipe = MLP()
+    """The two players."""
+    objective: Objective = Objective()
+    """What they minimise."""
+    generator_optimizer: Adam = Adam()
+    """How G moves."""
+    discriminator_optimizer: Adam = Adam()
+    """How D moves."""
+    ema: EMA = EMA()
+    """The average of G's weights, from which samples are made."""
+    augment: AnyAugment = NoAugment()
+    """What is done to every image that D sees."""
+    track: Track = Track()
+    """Metrics."""
+    save: Save = Save()
+    """Checkpoints."""
+    sample: SampleGrid = SampleGrid()
+    """Pictures."""
+
+    def mistakes(self, world: int) -> list[str]:
+        """Combinations that cannot work on `world` processes; each says what to change."""
+        found = self.networks.mistakes(self.data.shape)
+        if self.processes and self.processes != world:
+            found.append(
+                f"processes: {self.processes} expected, and the launcher started {world}. Use launch/local.sh or "
+                "launch/multi_node.sh (`accelerate launch --cpu --num_processes 2` starts one process), or set "
+                f"processes={world}"
+            )
+        whole = self.networks.whole
+        if self.batch_size % (world * max(1, self.piece)) or (self.piece or self.batch_size // world) % whole:
+            found.append(self._split_mistake(world, whole))
+        if self.debug and world > 1:
+            found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
+        if self.data.shape.channels not in (1, 3):
+            found.append(f"data.channels: pictures can be made of 1 or 3 channels, and there are {self.data.shape.channels}")
+        if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
+            found.append("augment: diffaugment needs images of at least 8x8")
+        return found
+
+    def unwise(self) -> list[str]:
+        """What works, and is most likely not what was meant."""
+        found = []
+        if self.objective.penalties and self.networks.mixes_samples:
+            found.append(
+                "objective.penalties: a gradient penalty is per sample, and this D mixes samples by batch statistics; "
+                "its gradient then is not that of one sample"
+            )
+        if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
+            found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
+        for name, optimizer in (("generator", self.generator_optimizer), ("discriminator", self.discriminator_optimizer)):
+            rate = optimizer.learning_rate
+            if not 1e-6 <= rate <= 5e-3:
+                found.append(f"{name}_optimizer.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
+        return found
+
+    def _split_mistake(self, world: int, whole: int) -> str:
+        piece = self.piece or whole
+        fitting = [n for n in range(1, self.batch_size // piece + 1) if self.batch_size % (n * piece) == 0]
+        each = f" in pieces of {piece}" if piece > 1 else ""
+        groups = f", and pieces hold whole groups of {whole} (networks.group)" if whole > 1 else ""
+        counts = ", ".join(map(str, fitting)) or "none"
+        if self.piece % whole:
+            return f"piece: {self.piece} is no multiple of {whole} (networks.group). Set piece to a multiple, or to 0"
+        return (
+            f"batch_size: {self.batch_size} cannot be split over {world} processes{each}{groups}. Numbers of processes "
+            f"that work: {counts}. Or change batch_size or piece"
+        )

@@ -1,0 +1,30 @@
+"""Where real images come from. To add a source: write a file with a `Source`, and put its name into `AnySource`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dist_gan.data.folder import Folder
+from dist_gan.data.generated import Generated
+from dist_gan.data.source import Batch, Dataset, ImageShape, Source
+from dist_gan.data.stream import Stream
+from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
+
+AnySource = Annotated[
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated, Field(discriminator="name")
+]
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "AnySource",
+    "Batch",
+    "Dataset",
+    "FashionMNIST",
+    "Folder",
+    "Generated",
+    "ImageShape",
+    "Source",
+    "StackedMNIST",
+    "Stream",
+]

@@ -1,0 +1,34 @@
+"""`python -m dist_gan.data NAME...` fetches data sets ahead of a run, for example on a login node with internet."""
+
+import sys
+
+import torch
+
+from dist_gan.data import CIFAR10, MNIST, FashionMNIST
+from dist_gan.data.fetch import data_root
+from dist_gan.part import ConfigError
+
+SETS = {"mnist": MNIST(split="all"), "fashion_mnist": FashionMNIST(split="all"), "cifar10": CIFAR10(split="all")}
+USAGE = f"usage: python -m dist_gan.data NAME...   (NAME is one of {', '.join(SETS)})"
+
+
+def main(names: list[str]) -> int:
+    """Fetch each of `names`; 0 when all of them are there."""
+    if names in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if not names or not set(names) <= set(SETS):
+        print(USAGE, file=sys.stderr)
+        return 2
+    for name in names:
+        try:
+            count = len(SETS[name].open(torch.device("cpu")))
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            return 2
+        print(f"{name}: {count:,} images are in {data_root()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""From ordinals to batches: which samples of the run are this process's, and what they look like.
+
+Sample `o` of the run is image `permutation(seed, o // M)[o % M]` of the M images: an endless stream of passes, each in
+its own order, without partial batches. Rank r of W takes the r-th of W equal parts of each global batch.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dist_gan.data.source import Batch, Dataset
+from dist_gan.part import ConfigError
+from dist_gan.randomness import Purpose, draw, permutation, words
+
+
+class Stream:
+    """This process's share of every global batch."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int,
+        processes: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        flip: bool = False,
+    ) -> None:
+        """`batch_size` is global and divisible by `processes`. Raises ConfigError where the data is fewer images."""
+        if len(dataset) < batch_size:
+            raise ConfigError(
+                f"data: {len(dataset)} images are fewer than one batch of {batch_size}. "
+                f"Give more images, or batch_size={len(dataset)} or less"
+            )
+        self.dataset = dataset
+        self.seed = seed
+        self.batch_size = batch_size
+        self.share = batch_size // processes
+        self.first = rank * self.share
+        self.device = device
+        self.dtype = dtype
+        self.flip = flip
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def batches(self, images_seen: int) -> Iterator[Batch]:
+        """Endless: this process's part of the global batch that begins at `images_seen`, and of those after it."""
+        raw = self.dataset.batches(self._ranges(images_seen), self._order, self._choose)
+        for ordinals, (images, labels) in zip(self._ranges(images_seen), raw, strict=True):
+            yield self._batch(torch.arange(ordinals.start, ordinals.stop, device=self.device), images, labels)
+
+    def _batch(self, ordinals: Tensor, images: Tensor, labels: Tensor) -> Batch:
+        images = images.to(self.device, non_blocking=True).to(self.dtype).div_(127.5).sub_(1)
+        if self.flip:
+            mirrored = draw(self.seed, {Purpose.FLIP: 1}, ordinals)[Purpose.FLIP] < 0
+            images = torch.where(mirrored[:, :, None, None], images.flip(3), images)
+        return Batch(images, labels.to(self.device, non_blocking=True), ordinals)
+
+    def _ranges(self, images_seen: int) -> Iterator[range]:
+        start = images_seen + self.first
+        while True:
+            yield range(start, start + self.share)
+            start += self.batch_size
+
+    def _order(self, ordinals: range) -> Tensor:
+        count = len(self.dataset)
+        parts = []
+        start = ordinals.start
+        while start < ordinals.stop:
+            turn, position = divmod(start, count)
+            taken = min(ordinals.stop - start, count - position)
+            parts.append(self._permutation(turn)[position : position + taken])
+            start += taken
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _choose(self, ordinals: range, k: int) -> Tensor:
+        which = torch.arange(ordinals.start, ordinals.stop, device=self.device)
+        return (words(self.seed, Purpose.STACK, which, k) * len(self.dataset)) >> 32
+
+    def _permute(self, turn: int) -> Tensor:
+        return permutation(self.seed, turn, len(self.dataset)).to(self.device)

@@ -1,0 +1,133 @@
+"""MNIST, Fashion-MNIST and CIFAR-10 through torchvision, and MNIST's digits stacked into colour images."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from dist_gan.data.fetch import fetch_mnist, fetch_torchvision
+from dist_gan.data.source import Choose, Dataset, ImageShape, Order, Resident, Source, fingerprint
+
+
+class _Torchvision(Source):
+    split: Literal["train", "test", "all"] = "train"
+    """Which images to learn from."""
+
+    @abstractmethod
+    def load(self, train: bool) -> tuple[Tensor, Tensor]:
+        """images uint8 [M, C, H, W], labels int64 [M] of one half of the data."""
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All images and labels that `split` names."""
+        halves = {"train": [True], "test": [False], "all": [True, False]}[self.split]
+        images, labels = zip(*map(self.load, halves), strict=True)
+        return torch.cat(images), torch.cat(labels)
+
+    def open(self, device: torch.device) -> Dataset:
+        """Whole on the device: 47 MB for MNIST, 154 MB for CIFAR-10."""
+        images, labels = self.tensors()
+        return Resident(images, labels, device, fingerprint(type(self).__name__, self.split, *images.shape))
+
+
+class _Digits(_Torchvision):
+    size: Literal[28, 32] = 28
+    """Side in pixels: 28 as they are, 32 with a black border of two pixels, for networks that double maps."""
+
+    @property
+    def shape(self) -> ImageShape:
+        """One channel."""
+        return ImageShape(1, self.size, self.size)
+
+    def load(self, train: bool) -> tuple[Tensor, Tensor]:
+        """One half, padded."""
+        half = self.half(train)
+        border = (self.size - 28) // 2
+        return torch.nn.functional.pad(half.data[:, None], [border] * 4), half.targets
+
+    @abstractmethod
+    def half(self, train: bool) -> Any:
+        """torchvision's data set."""
+
+
+class MNIST(_Digits):
+    """60,000 handwritten digits, 28x28 (LeCun et al. 1998). Fetched when it is not on the machine."""
+
+    name: Literal["mnist"] = "mnist"
+
+    def half(self, train: bool) -> Any:
+        """torchvision's data set."""
+        from torchvision.datasets import MNIST as TorchvisionMNIST
+
+        return TorchvisionMNIST(str(fetch_mnist()), train=train)
+
+
+class FashionMNIST(_Digits):
+    """60,000 pieces of clothing, 28x28 (Xiao et al. 2017)."""
+
+    name: Literal["fashion_mnist"] = "fashion_mnist"
+
+    def half(self, train: bool) -> Any:
+        """torchvision's data set."""
+        from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
+
+        def open_(root: Path, download: bool) -> Any:
+            return TorchvisionFashionMNIST(str(root), train=train, download=download)
+
+        return fetch_torchvision(self.name, open_)
+
+
+class CIFAR10(_Torchvision):
+    """50,000 photographs of ten kinds of things, 32x32 in colour (Krizhevsky 2009)."""
+
+    name: Literal["cifar10"] = "cifar10"
+
+    @property
+    def shape(self) -> ImageShape:
+        """Three channels, 32x32."""
+        return ImageShape(3, 32, 32)
+
+    def load(self, train: bool) -> tuple[Tensor, Tensor]:
+        """One half."""
+        from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
+
+        def open_(root: Path, download: bool) -> Any:
+            return TorchvisionCIFAR10(str(root), train=train, download=download)
+
+        half = fetch_torchvision(self.name, open_)
+        return torch.from_numpy(half.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(half.targets)
+
+
+class StackedMNIST(MNIST):
+    """Three random digits as the channels of one image: 1,000 modes to count (Metz et al. 2017; Srivastava et al. 2017).
+
+    Which three is a function of the sample's ordinal; the label is the number that they spell.
+    """
+
+    name: Literal["stacked_mnist"] = "stacked_mnist"  # type: ignore[assignment]  # a narrower name, as in every union
+    channels: ClassVar[int] = 3
+
+    @property
+    def shape(self) -> ImageShape:
+        """Three channels."""
+        return ImageShape(self.channels, self.size, self.size)
+
+    def open(self, device: torch.device) -> Dataset:
+        """MNIST whole on the device; stacked when asked for."""
+        images, labels = self.tensors()
+        return _Stacked(images, labels, device, fingerprint(type(self).__name__, self.split, *images.shape))
+
+
+class _Stacked(Resident):
+    def __init__(self, images: Tensor, labels: Tensor, device: torch.device, fingerprint: str) -> None:
+        super().__init__(images, labels, device, fingerprint)
+        self.shape = ImageShape(StackedMNIST.channels, *images.shape[2:])
+
+    def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
+        """images [n, 3, H, W], labels 0..999; the order of passes does not matter here."""
+        for ordinals in ranges:
+            index = choose(ordinals, self.shape.channels)  # [n, 3]
+            hundreds, tens, ones = self.labels[index].unbind(1)
+            yield self.images[index].squeeze(2), hundreds * 100 + tens * 10 + ones

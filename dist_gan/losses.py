@@ -1,0 +1,121 @@
+"""Losses: logits to per-sample losses. Logits are unsquashed real numbers; each player minimises what it is given.
+
+To add one: write the class and put its name into `AnyLoss`. The contract tests then cover it.
+"""
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+from dist_gan.part import Part
+
+
+class Loss(Part):
+    """What each player minimises, per sample. `[N]` logits of real and fake images in, `[N]` losses out."""
+
+    pairs: ClassVar[bool] = False
+    """Whether G's loss reads the logits of real images too."""
+
+    @abstractmethod
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """real [N], fake [N] -> [N]: D's loss on each pair (the sum of its two terms, where they are separate)."""
+
+    @abstractmethod
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """fake [N] (and real [N] where `pairs`) -> [N]: G's loss on each fake image."""
+
+
+class _CrossEntropy(Loss):
+    real_target: float = Field(0.9, gt=0.5, le=1)
+    """One-sided label smoothing: the target of real images in D's turn; 1 is none (Salimans et al. 2016)."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """-t log s(real) - (1 - t) log(1 - s(real)) - log(1 - s(fake)), s the sigmoid, t the target."""
+        smoothed = self.real_target * softplus(-real) + (1 - self.real_target) * softplus(real)
+        return smoothed + softplus(fake)
+
+
+class NonSaturating(_CrossEntropy):
+    """Binary cross-entropy with flipped labels for G (Goodfellow et al. 2014, section 3)."""
+
+    name: Literal["non_saturating"] = "non_saturating"
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """-log s(fake), unsmoothed."""
+        return softplus(-fake)
+
+
+class Minimax(_CrossEntropy):
+    """Binary cross-entropy as a zero-sum game, saturating for G (Goodfellow et al. 2014, equation 1)."""
+
+    name: Literal["minimax"] = "minimax"
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """log(1 - s(fake))."""
+        return -softplus(fake)
+
+
+class LeastSquares(Loss):
+    """LSGAN with a = 0, b = c = 1 (Mao et al. 2017, equation 9)."""
+
+    name: Literal["least_squares"] = "least_squares"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """(real - 1)^2 / 2 + fake^2 / 2."""
+        return ((real - 1).square() + fake.square()) / 2
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """(fake - 1)^2 / 2."""
+        return (fake - 1).square() / 2
+
+
+class Hinge(Loss):
+    """Hinge loss (Lim and Ye 2017; Miyato et al. 2018)."""
+
+    name: Literal["hinge"] = "hinge"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """max(0, 1 - real) + max(0, 1 + fake)."""
+        return relu(1 - real) + relu(1 + fake)
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """-fake."""
+        return -fake
+
+
+class Wasserstein(Loss):
+    """The critic's difference (Arjovsky et al. 2017). Wants a gradient penalty."""
+
+    name: Literal["wasserstein"] = "wasserstein"
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """fake - real."""
+        return fake - real
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """-fake."""
+        return -fake
+
+
+class Relativistic(Loss):
+    """Relativistic pairing GAN: is the real one more real than the fake one? (Jolicoeur-Martineau 2018; R3GAN 2024)."""
+
+    name: Literal["relativistic"] = "relativistic"
+    pairs: ClassVar[bool] = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """-log s(real - fake)."""
+        return softplus(fake - real)
+
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """-log s(fake - real)."""
+        assert real is not None, "a pairing loss is given the logits of real images"
+        return softplus(real - fake)
+
+
+AnyLoss = Annotated[
+    NonSaturating | Minimax | LeastSquares | Hinge | Wasserstein | Relativistic, Field(discriminator="name")
+]

@@ -1,0 +1,76 @@
+"""Gradient penalties on D: images and their logits to a per-sample penalty, differentiable once more.
+
+To add one: write the class and put its name into `AnyPenalty`. The contract tests then cover it.
+"""
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dist_gan.part import Part
+
+
+class Penalty(Part):
+    """A penalty of D's turn: where it looks, how strongly, how often."""
+
+    at: ClassVar[Literal["real", "fake", "mixed"]]
+    """Which images it looks at; `mixed` are random interpolates of a real and a fake one."""
+
+    weight: float = Field(1.0, gt=0)
+    """Factor of the penalty in D's loss."""
+    every: int = Field(0, ge=0)
+    """Cadence in images: 0 is every update; otherwise lazily (Karras et al. 2020), once in so many images, and as many
+    times stronger, so that its mean strength stays the same."""
+
+    def strength(self, images_seen: int, images_per_turn: int) -> float:
+        """Its factor in the turn that begins at `images_seen`: 0 where it is not due."""
+        if self.every <= images_per_turn:
+            return self.weight
+        return self.weight * self.every / images_per_turn if images_seen % self.every < images_per_turn else 0.0
+
+    @abstractmethod
+    def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
+        """images [N, C, H, W] that require gradients, their logits [N] -> [N], weight not included."""
+
+
+class R1(Penalty):
+    """|grad D|^2 / 2 at real images (Mescheder et al. 2018, equation 9)."""
+
+    name: Literal["r1"] = "r1"
+    at: ClassVar[Literal["real", "fake", "mixed"]] = "real"
+
+    def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
+        """|grad D|^2 / 2."""
+        return _gradient(images, logits).square().sum(1) / 2
+
+
+class R2(R1):
+    """|grad D|^2 / 2 at fake images (Mescheder et al. 2018, equation 10)."""
+
+    name: Literal["r2"] = "r2"  # type: ignore[assignment]  # a narrower name is the point of the union
+    at: ClassVar[Literal["real", "fake", "mixed"]] = "fake"
+
+
+class WGANGP(Penalty):
+    """(|grad D| - 1)^2 at random interpolates (Gulrajani et al. 2017, equation 3)."""
+
+    name: Literal["wgan_gp"] = "wgan_gp"
+    at: ClassVar[Literal["real", "fake", "mixed"]] = "mixed"
+    weight: float = Field(10.0, gt=0)
+    """Factor of the penalty in D's loss."""
+
+    def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
+        """(|grad D| - 1)^2."""
+        return (torch.linalg.vector_norm(_gradient(images, logits), dim=1) - 1).square()
+
+
+AnyPenalty = Annotated[R1 | R2 | WGANGP, Field(discriminator="name")]
+
+
+def _gradient(images: Tensor, logits: Tensor) -> Tensor:
+    """[N, C * H * W]: the gradient of each logit by its own image. Wrong where D mixes samples (batch statistics)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.flatten(1)

@@ -1,0 +1,181 @@
+"""The only wrapper of Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0, signals."""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from types import FrameType
+from typing import Any, Literal, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import TensorBoardTracker, WandBTracker
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from dist_gan.checkpoint import CheckpointError
+from dist_gan.part import ConfigError
+
+T = TypeVar("T")
+REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) as the launcher states them, without starting anything."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_launch(precision: str) -> list[str]:
+    """What the launcher or the machine cannot do with this configuration; empty where all is well."""
+    mistakes = [
+        f"launch: ACCELERATE_USE_{kind} is set, and only DDP (or one process) can train two networks in one run. "
+        "Launch with the files in launch/, or without that plugin"
+        for kind in REFUSED
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"
+    ]
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("", "no"):
+        mistakes.append("launch: Accelerate's dynamo plugin breaks gradient penalties. Launch with --dynamo_backend no")
+    if precision == "fp16" and not has_gpu():
+        mistakes.append("precision: fp16 needs a GPU, and this process has none. Use precision=fp32")
+    return mistakes
+
+
+def has_gpu() -> bool:
+    """Whether this process would train on a CUDA device."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether `error` only says that another process is gone: the cause is to be found there."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    text = str(error)
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket Timeout")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+class Processes:
+    """This process among all of a run. Every method that reduces or shares must be called by all of them alike."""
+
+    def __init__(self, precision: str = "fp32", *, timeout_seconds: float = 600) -> None:
+        """Join the other processes, if the launcher started any."""
+        # In a process that had an Accelerator before (a second run in one process), its precision would stay.
+        AcceleratorState._reset_state(reset_partial_state=False)
+        _set_float32_precision(precision)
+        self.accelerator = Accelerator(
+            cpu=not has_gpu(),
+            mixed_precision=precision if precision in ("bf16", "fp16") else "no",
+            kwargs_handlers=[
+                # buffers are equal by construction; a resting network must not broadcast
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+            ],
+        )
+        self.rank = self.accelerator.process_index
+        self.count = self.accelerator.num_processes
+        self.device = self.accelerator.device
+        self.dtype = torch.float64 if precision == "fp64" else torch.float32
+        self.is_first = self.accelerator.is_main_process
+        self.stop_signal = 0
+        """The number of the signal that asked this process to stop; 0: none."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """DDP around `network` where there are several processes; mixed precision goes into its forward in place.
+
+        Its parameters must require gradients at this moment, else DDP never reduces them.
+        """
+        return self.accelerator.prepare_model(network)
+
+    def unreduced(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Forward and backward inside reduce nothing; gradients add up until one outside does."""
+        return wrapped.no_sync() if self.count > 1 else nullcontext()  # type: ignore[operator]  # DDP's own
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward, scaled where the precision is fp16."""
+        self.accelerator.backward(loss)
+
+    @property
+    def scaler(self) -> Any:
+        """torch's GradScaler in fp16, else None. There is one; each player unscales, steps and updates it in turn."""
+        return self.accelerator.scaler
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, of a tensor of the same shape in each."""
+        return self.accelerator.reduce(values, "sum") if self.count > 1 else values
+
+    def share(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        return broadcast_object_list([value])[0] if self.count > 1 else value
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Run `action` on every rank; where it fails on any, every rank raises the first one's error (a
+        ConfigError, CheckpointError or OSError), marked with `everywhere`.
+
+        For what may fail on one rank only (a file that one machine lacks), so that none waits for the others.
+        """
+        result: T | None = None
+        failure: Exception | None = None
+        try:
+            result = action()
+        except (ConfigError, CheckpointError, OSError) as error:
+            failure = error
+        if self.count > 1:
+            failures = gather_object([failure])
+            failure = next((f for f in failures if f is not None), None)
+        if failure is not None:
+            failure.everywhere = True  # type: ignore[attr-defined]  # rank 0 alone needs to tell it
+            raise failure
+        return result  # type: ignore[return-value]  # it is there when nothing failed
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.accelerator.wait_for_everyone()
+
+    def listen(self) -> None:
+        """From now on SIGTERM, SIGUSR1 and the first Ctrl-C only ask to stop after an update, in good order."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+
+    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stop_signal = number
+
+    def tracker(self, kind: Literal["wandb", "tensorboard"], name: str, **options: Any) -> Any:
+        """One of Accelerate's trackers, started. To be called by rank 0 alone."""
+        if kind == "wandb":
+            tracker = WandBTracker(name, **options)
+        else:
+            tracker = TensorBoardTracker(name, **options)
+        if hasattr(tracker, "start"):
+            tracker.start()
+        return tracker
+
+    def unwise(self, precision: str) -> list[str]:
+        """What works on this device, and is most likely not what was meant."""
+        if self.device.type == "cpu" and precision == "bf16":
+            return ["precision: bf16 on a CPU is many times slower than fp32 unless it has AMX; use precision=fp32"]
+        if self.device.type == "cpu" and precision == "tf32":
+            return ["precision: there is no TF32 on a CPU; this is fp32"]
+        return []
+
+    def describe(self) -> str:
+        """The device, for people."""
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)} (torch {torch.__version__})"
+        return f"CPU, {torch.get_num_threads()} threads a process (torch {torch.__version__})"
+
+    def close(self) -> None:
+        """Leave the other processes, in good order."""
+        if self.count > 1:
+            self.wait()
+            self.accelerator.end_training()
+
+
+def _set_float32_precision(precision: str) -> None:
+    """TF32 only where it is asked for: torch's own default uses it in convolutions."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]

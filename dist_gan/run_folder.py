@@ -1,0 +1,115 @@
+"""A run's folder: its lock, its config, what state it is in, and its metrics.
+
+    run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dist_gan.part import ConfigError
+
+
+class RunFolder:
+    """The folder of one run, held by one job at a time. Only rank 0 has one open."""
+
+    def __init__(self, path: Path) -> None:
+        """Says nothing about the disk yet."""
+        self.path = path
+        self.config = path / "config.yaml"
+        self.status_file = path / "status.json"
+        self.metrics = path / "metrics.jsonl"
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self._lock: IO[str] | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"run: {self.path} is a file. Give the folder of a run, or the name of a new one")
+        above = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
+        probe = above / f".probe-{os.getpid()}"
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"run: cannot write in {above} ({error.strerror}). Choose another folder with run=..."
+            ) from None
+
+    def hold(self) -> None:
+        """Make the folder and lock it until `release` or the end of this process.
+
+        Raises:
+            ConfigError: another job holds it; the message names host, pid and job.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = open(self.path / "lock", "a+")  # noqa: SIM115  # it stays open: the lock ends with it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise ConfigError(
+                f"run: another job trains in {self.path}: {holder or 'unknown'}. Wait for it, stop it, or choose "
+                "another folder with run=..."
+            ) from None
+        lock.truncate(0)
+        job = os.environ.get("SLURM_JOB_ID", "none")
+        lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {job}\n")
+        lock.flush()
+        self._lock = lock
+        for folder in (self.samples, self.checkpoints):
+            folder.mkdir(exist_ok=True)
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def status(self, state: str, **details: Any) -> None:
+        """Replace status.json: `state` is running, finished, stopped or failed; details are JSON data."""
+        content = {"state": state, **details, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        replace(self.status_file, json.dumps(content, indent=1) + "\n")
+
+    def read_status(self) -> dict[str, Any]:
+        """status.json; empty where there is none."""
+        try:
+            return dict(json.loads(self.status_file.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def write_config(self, text: str) -> None:
+        """Replace config.yaml."""
+        replace(self.config, text)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, images_seen: int) -> None:
+        """Take away the metrics that a run which goes on from `images_seen` will write again, and a torn last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                if json.loads(line)["images"] <= images_seen:
+                    kept.append(line + "\n")
+        replace(self.metrics, "".join(kept))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file so that it is always the old or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,186 @@
+"""The run: updates of the game until enough images were seen, and the cadence of everything else."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dist_gan.checkpoint import Writer
+from dist_gan.console import Console, duration
+from dist_gan.data import Batch
+from dist_gan.game import Game
+from dist_gan.meter import peak_memory
+from dist_gan.processes import Processes
+from dist_gan.run_folder import RunFolder
+from dist_gan.sampling import generate, sample_latents, save_grid, to_uint8
+from dist_gan.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How many images, and how many between two of each kind of event."""
+
+    images: int
+    track: int
+    sample: int
+    save: int
+    grid: int
+    """Images in a grid."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What rank 0 alone has: where everything is written."""
+
+    folder: RunFolder
+    writer: Writer
+    tracker: Tracker
+    config: str
+    facts: dict[str, object]
+    """What each checkpoint's state.json says besides the game's counters."""
+
+
+class Trainer:
+    """Runs a game. It trains, and at the times that the clock (`images_seen`) names, it tells."""
+
+    def __init__(
+        self,
+        game: Game,
+        batches: Callable[[int], Iterator[Batch]],
+        processes: Processes,
+        cadence: Cadence,
+        console: Console,
+        desk: Desk | None,
+    ) -> None:
+        """`batches`: images seen -> this process's batches from there on. `desk`: on rank 0, else None."""
+        self.game = game
+        self.batches = batches
+        self.processes = processes
+        self.cadence = cadence
+        self.console = console
+        self.desk = desk
+        self._clock = (time.perf_counter(), game.images_seen)
+        self._waited = 0.0
+        self._metrics: dict[str, float] = {}
+        self._grid = sample_latents(
+            game.seed, torch.arange(cadence.grid, device=processes.device), game.average.network.latent, processes.dtype
+        )
+
+    def run(self) -> int:
+        """Train until all images were seen or a signal asks to stop; returns that signal's number, or 0.
+
+        Either way the last state is saved and sampled.
+        """
+        game, cadence = self.game, self.cadence
+        begun = time.perf_counter()
+        first = game.images_seen
+        self._status("running")
+        if first == 0:
+            self._first_pictures()
+        game.prime(self.batches(first))
+        batches = self._timed(self.batches(first))
+        self.console.start(first, cadence.images)
+        self._clock = (time.perf_counter(), first)
+        stop = 0
+        try:
+            while game.images_seen < cadence.images and not stop:
+                game.update(batches)
+                done = game.images_seen >= cadence.images
+                # Several processes must agree, and do so whenever their metrics are reduced anyway.
+                stop = self.processes.stop_signal if self.processes.count == 1 else 0
+                if self._due(cadence.track) or done or stop:
+                    stop = self._track() or stop
+                if self._due(cadence.sample) or done:
+                    self._sample()
+                if self._due(cadence.save) or done or stop:
+                    self._save()
+        finally:
+            self.console.stop()
+        if self.desk is not None:
+            self.desk.writer.wait()
+            self._report(time.perf_counter() - begun, game.images_seen - first, stop)
+        return stop
+
+    def _due(self, every: int) -> bool:
+        """Whether the last update crossed a multiple of `every`."""
+        now = self.game.images_seen
+        return now // every > (now - self.game.images_per_update) // every
+
+    def _track(self) -> int:
+        """Read the meter, on all ranks; write it down, on rank 0. Returns the stop signal that they agree on."""
+        metrics, stop = self.game.meter.read()
+        then, before = self._clock
+        now = time.perf_counter()
+        seen = self.game.images_seen
+        metrics["images_per_second"] = (seen - before) / (now - then)
+        metrics["seconds_waiting_for_data"] = self._waited
+        metrics |= peak_memory()
+        self._clock, self._waited = (now, seen), 0.0
+        self._metrics = metrics
+        if self.desk is not None:
+            self.desk.tracker.metrics(seen, metrics)
+            last = self.desk.writer.last
+            self.console.progress(seen, self.cadence.images, metrics, last.name if last else "")
+            self._status("running")
+        return stop
+
+    def _sample(self) -> None:
+        self.game.measure()
+        if self.desk is not None:
+            seen = self.game.images_seen
+            path = self._picture(f"{seen:012d}.png")
+            save_grid(generate(self.game.average.network, self._grid), path)
+            self.desk.tracker.picture(seen, path)
+
+    def _save(self) -> None:
+        state = self.game.state()
+        if self.desk is not None:
+            facts = {**self.game.counters(), **self.desk.facts}
+            self.desk.writer.save(self.game.images_seen, state, facts, self.desk.config)
+
+    def _first_pictures(self) -> None:
+        """Real images as D will see them, and what G makes before it has learnt anything."""
+        self._sample()
+        if self.desk is not None:
+            real = next(self.batches(0)).images[: self.cadence.grid]
+            save_grid(to_uint8(real).cpu(), self._picture("real.png"))
+
+    def _picture(self, name: str) -> Path:
+        assert self.desk is not None
+        return self.desk.folder.samples / name
+
+    def _status(self, state: str, **details: object) -> None:
+        if self.desk is not None:
+            self.desk.folder.status(
+                state,
+                **details,
+                images_seen=self.game.images_seen,
+                images=self.cadence.images,
+                images_per_second=self._metrics.get("images_per_second"),
+                processes=self.processes.count,
+            )
+
+    def _report(self, seconds: float, images: int, stop: int) -> None:
+        assert self.desk is not None
+        seen, folder = self.game.images_seen, self.desk.folder
+        self._status("stopped" if stop else "finished", reason=f"signal {stop}" if stop else "all images were seen")
+        saved = self.desk.writer.last
+        rows = [
+            ("images seen", f"{seen:,} ({images:,} now, {images / seconds:,.0f} a second, in {duration(seconds)})"),
+            ("losses", f"D {self._metrics['D/loss']:.3f}, G {self._metrics['G/loss']:.3f}"),
+            ("pictures", str(folder.samples)),
+            ("checkpoint", str(saved) if saved else "none could be written"),
+            ("more pictures", f"python -m dist_gan.sample {folder.path}"),
+        ]
+        if stop:
+            rows.append(("to go on", "the same command again"))
+        self.console.table(f"stopped by signal {stop}" if stop else "finished", rows)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            begun = time.perf_counter()
+            batch = next(batches)
+            self._waited += time.perf_counter() - begun
+            yield batch
