@@ -68,8 +68,7 @@ class Processes:
             cpu=not has_gpu(),
             mixed_precision=precision if precision in ("bf16", "fp16") else "no",
             kwargs_handlers=[
-                # buffers are equal by construction; a resting network must not broadcast
-                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
                 InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
             ],
         )
@@ -86,7 +85,11 @@ class Processes:
 
         Its parameters must require gradients at this moment, else DDP never reduces them.
         """
-        return self.accelerator.prepare_model(network)
+        wrapped: nn.Module = self.accelerator.prepare_model(network)
+        if self.count > 1:
+            # Buffers are equal by construction. Set here, and not as an argument, whose name depends on torch's version.
+            wrapped.broadcast_buffers = False  # type: ignore[assignment]
+        return wrapped
 
     def unreduced(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Forward and backward inside reduce nothing; gradients add up until one outside does."""

@@ -88,7 +88,7 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
     assert start is not None
     if start.images_seen >= config.images:
         console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
-        folder.release()
+        processes.close()
         return 0
     try:
         _play(config, watch, processes, console, dataset, stream, folder, start)
@@ -281,7 +281,7 @@ def _tell(error: Exception, rank: int = 0) -> None:
 
 if __name__ == "__main__":
     code = main()
-    if still_busy():
+    if still_busy() or (code and world()[1] > 1):  # exit handlers would wait for what does not come any more
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

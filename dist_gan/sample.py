@@ -1,0 +1,117 @@
+"""Images from a run: `python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__" and not __package__:
+    # `python dist_gan/sample.py` puts dist_gan/ itself first: its modules would hide others of the same name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import yaml
+
+from dist_gan import checkpoint
+from dist_gan.checkpoint import CheckpointError
+from dist_gan.command_line import parse
+from dist_gan.data import ImageShape
+from dist_gan.networks import Generator
+from dist_gan.part import ConfigError
+from dist_gan.sampling import generate, sample_latents, save_grid, save_image, slerp
+
+USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]
+
+  RUN_OR_CHECKPOINT  a run's folder (its newest whole checkpoint is used), or one of its checkpoints
+  count=64           how many images; image i of a seed is the same for every count
+  seed=0             which images
+  out=samples.png    a file ending in .png: one grid; a folder: single files 000000.png, 000001.png, ...
+  interpolate=0      with K > 1: `count` strips of K images each, from image i to image i + 1, one strip a row
+"""
+DEFAULTS: dict[str, Any] = {"count": 64, "seed": 0, "out": "samples.png", "interpolate": 0}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make images as the command line says; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    try:
+        options = _options(arguments[1:])
+        path = _checkpoint(Path(arguments[0]))
+        written = _write(load_generator(path), **options)
+    except ConfigError as error:
+        print(f"dist_gan.sample: {error}", file=sys.stderr)
+        return 2
+    except CheckpointError as error:
+        print(f"dist_gan.sample: {error}", file=sys.stderr)
+        return 3
+    print(f"{written} (from {path})")
+    return 0
+
+
+def load_generator(path: Path, device: str | torch.device | None = None) -> Generator:
+    """The averaged generator of a checkpoint, in eval mode. Raises CheckpointError where it is not whole."""
+    read = checkpoint.read(path)
+    config = parse(read.config)
+    generator = config.networks.build(ImageShape(*read.state["image_shape"]), config.seed).generator
+    if config.precision == "fp64":
+        generator.double()
+    generator.load_state_dict(read.tensors["ema"])
+    return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
+
+
+def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate: int) -> str:
+    weight = next(generator.parameters())
+    wanted = count + 1 if interpolate else count
+    latents = sample_latents(seed, torch.arange(wanted, device=weight.device), generator.latent, weight.dtype)
+    if interpolate:
+        strips = [slerp(a, b, interpolate) for a, b in zip(latents, latents[1:], strict=False)]
+        latents = torch.cat(strips).to(weight)
+    images = generate(generator, latents)
+    target = Path(out)
+    try:
+        if target.suffix.lower() == ".png":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_grid(images, target, columns=interpolate or None)
+            return str(target)
+        target.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            save_image(image, target / f"{i:06d}.png")
+    except OSError as error:
+        raise ConfigError(f"out: cannot write {target} ({error.strerror}). Choose another place") from None
+    return f"{len(images)} images in {target}"
+
+
+def _checkpoint(path: Path) -> Path:
+    if (path / checkpoint.MANIFEST).exists():
+        return path
+    found = checkpoint.existing(path / "checkpoints")
+    for candidate in reversed(found):
+        problem = checkpoint.verify(candidate)
+        if not problem:
+            return candidate
+        print(f"dist_gan.sample: {candidate} is passed over: {problem}", file=sys.stderr)
+    if found:
+        raise CheckpointError(f"none of the checkpoints of {path} is whole")
+    raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
+
+
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
+    options = dict(DEFAULTS)
+    for argument in arguments:
+        key, _, text = argument.partition("=")
+        if key not in options:
+            raise ConfigError(f"{argument!r}: expected one of {', '.join(f'{k}={v}' for k, v in DEFAULTS.items())}")
+        value = text if key == "out" else yaml.safe_load(text)
+        if type(value) is not type(DEFAULTS[key]) or value == "" or (key != "out" and value < 0):
+            raise ConfigError(f"{key}: expected {type(DEFAULTS[key]).__name__} like {DEFAULTS[key]}, got {text!r}")
+        options[key] = value
+    if options["count"] < 1 or options["interpolate"] == 1:
+        raise ConfigError("count must be at least 1, and interpolate 0 or at least 2")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
