@@ -34,7 +34,7 @@ class NoAugment(Augment):
 
 
 class DiffAugment(Augment):
-    """Colour, translation and cutout (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training")."""
+    """Colour, translation and cutout (Zhao et al. 2020, "Differentiable augmentation for data-efficient training")."""
 
     name: Literal["diffaugment"] = "diffaugment"
     color: bool = True

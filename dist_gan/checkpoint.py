@@ -87,7 +87,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
         _sync_folder(temporary)
         if target.exists():  # of an earlier start that a resume from an older one has overtaken
             _discard(target)
-        os.rename(temporary, target)
+        temporary.rename(target)
         _sync_folder(parent)
     except BaseException:
         _remove(temporary)
@@ -137,7 +137,7 @@ def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
             return path
         aside = _free_name(parent / f"bad-{path.name}")
         path.rename(aside)
-        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, falling back to an older one")
+        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, taking an older one")
     if found or any(parent.glob("bad-*")):
         raise CheckpointError(
             f"none of the checkpoints in {parent} is whole. Bring one back from a copy, or start afresh in another "
@@ -173,7 +173,7 @@ class Writer:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the save under way is done. A failed one is a warning; several in a row raise the last one's OSError."""
+        """Until the save under way is done. A failed one is a warning; several in a row raise the last error."""
         if self._thread is None:
             return
         self._thread.join()

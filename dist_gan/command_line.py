@@ -33,18 +33,17 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     if path is not None:
         merge(tree, _read(Path(path)))
     mistakes = []
-    pairs = []
+    pairs: list[tuple[list[str], Any]] = []
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip() or key.startswith("-"):
             mistakes.append(f"{text!r}: expected CONFIG.yaml first and then dotted.key=value")
             continue
         try:
-            pairs.append((key.strip().split("."), yaml.safe_load(value)))
+            _insert(pairs, key.strip().split("."), yaml.safe_load(value))
         except yaml.YAMLError:
             mistakes.append(f"{key}: {value!r} is no YAML value")
-    # names first: they start their block afresh, and must not sweep away what other overrides put there
-    for keys, value in sorted(pairs, key=lambda pair: (pair[0][-1] != "name", len(pair[0]))):
+    for keys, value in pairs:
         block: Any = value
         for key in reversed(keys[1:]):
             block = {key: block}
@@ -78,7 +77,7 @@ def merge(tree: dict[str, Any], other: dict[str, Any], path: str = "") -> None:
                 place = {"item": old[int(number)]}
                 merge(place, {"item": item}, f"{where}.{number}: ")
                 old[int(number)] = place["item"]
-        elif isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
+        elif isinstance(old, dict) and _same_block(old, value):
             merge(old, value, f"{where}.")
         else:
             tree[key] = value
@@ -98,6 +97,20 @@ def _name_first(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _name_first(value[key]) for key in sorted(value, key=lambda key: key != "name")}
     return [_name_first(item) for item in value] if isinstance(value, list) else value
+
+
+def _insert(pairs: list[tuple[list[str], Any]], keys: list[str], value: Any) -> None:
+    """In the order given, but a block's name before the block's other keys: it must not sweep these away."""
+    block = keys[:-1]
+    at = len(pairs)
+    if keys[-1] == "name":
+        inside = (i for i, (other, _) in enumerate(pairs) if other[: len(block)] == block and len(other) > len(block))
+        at = next(inside, at)
+    pairs.insert(at, (keys, value))
+
+
+def _same_block(old: dict[str, Any], new: Any) -> bool:
+    return isinstance(new, dict) and new.get("name", old.get("name")) == old.get("name")
 
 
 def _read(path: Path) -> dict[str, Any]:

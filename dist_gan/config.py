@@ -10,8 +10,8 @@ from dist_gan.ema import EMA
 from dist_gan.losses import Wasserstein
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective import Objective
-from dist_gan.part import Part, free
 from dist_gan.optimizers import Adam
+from dist_gan.part import Part, free
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
 
@@ -111,7 +111,7 @@ class Config(Part):
         if self.debug and world > 1:
             found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
         if self.data.shape.channels not in (1, 3):
-            found.append(f"data.channels: pictures can be made of 1 or 3 channels, and there are {self.data.shape.channels}")
+            found.append(f"data.channels: pictures can be made of 1 or 3, got {self.data.shape.channels}")
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
         return found
@@ -126,10 +126,10 @@ class Config(Part):
             )
         if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
             found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
-        for name, optimizer in (("generator", self.generator_optimizer), ("discriminator", self.discriminator_optimizer)):
-            rate = optimizer.learning_rate
+        for name in ("generator_optimizer", "discriminator_optimizer"):
+            rate = getattr(self, name).learning_rate
             if not 1e-6 <= rate <= 5e-3:
-                found.append(f"{name}_optimizer.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
+                found.append(f"{name}.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
         return found
 
     def _split_mistake(self, world: int, whole: int) -> str:

@@ -34,10 +34,10 @@ class Average:
         """To be made before `generator` is wrapped: a copy of a wrapped one would still call the original."""
         self.recipe = recipe
         self.network = copy.deepcopy(generator).requires_grad_(False).eval()
-        self._weights = list(self.network.parameters())
+        self._weights: list[Tensor] = list(self.network.parameters())
 
     @torch.no_grad()
-    def follow(self, parameters: list[torch.nn.Parameter], images_seen: int, images: int, moved: Tensor) -> None:
+    def follow(self, parameters: list[Tensor], images_seen: int, images: int, moved: Tensor) -> None:
         """One step of the average towards `parameters`.
 
         Args:

@@ -10,7 +10,7 @@ from dist_gan.augment import Augment, NoAugment
 from dist_gan.data.source import Batch
 from dist_gan.ema import EMA, Average
 from dist_gan.meter import Meter
-from dist_gan.networks.layers import Generator, Networks, measure_statistics
+from dist_gan.networks.layers import Networks, measure_statistics
 from dist_gan.objective import Bits, Objective, Terms, latents
 from dist_gan.optimizers import Adam
 from dist_gan.player import Player
@@ -21,7 +21,8 @@ from dist_gan.randomness import Purpose, draw, normal
 class Watch(Protocol):
     """Looks on after every turn (debug mode does)."""
 
-    def __call__(self, turn: str, player: "Player[Any]", images: Tensor, terms: Terms) -> None: ...
+    def __call__(self, turn: str, player: "Player[Any]", images: Tensor, terms: Terms) -> None:
+        """After `turn` ("D" or "G") of `player`, with the last piece's fake images and terms."""
 
 
 class Game:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.objective import Terms
-from dist_gan.processes import Processes
+from dist_gan.processes import STOP_SIGNALS, Processes
 
 _PIECE_OF_D = ("D/loss", "D/penalty", "D/real_logit", "D/fake_logit", "D/real_as_real", "D/fake_as_real")
 _PIECE_OF_G = ("G/loss",)
@@ -35,7 +35,7 @@ class Meter:
 
     def reset(self) -> None:
         """Forget what was gathered."""
-        self._sums = {
+        self._sums: dict[tuple[str, ...], Tensor] = {
             group: torch.zeros(len(group), dtype=torch.float64, device=self.processes.device)
             for group in (_PIECE_OF_D, _PIECE_OF_G, _MOVE_OF_D, _MOVE_OF_G)
         }
@@ -73,8 +73,11 @@ class Meter:
 
         One reduction. Raises Diverged after `IN_A_ROW` skipped moves of a player.
         """
-        local = torch.cat([*self._sums.values(), self._none.new_tensor([self.processes.stop_signal]).double()])
-        *values, stop = self.processes.sum(local).tolist()
+        asked = [float(self.processes.stop_signal == number) for number in STOP_SIGNALS]
+        local = torch.cat([*self._sums.values(), self._none.new_tensor(asked).double()])
+        values = self.processes.sum(local).tolist()
+        stop = next((int(n) for n, ranks in zip(STOP_SIGNALS, values[-len(asked) :], strict=True) if ranks), 0)
+        values = values[: -len(asked)]
         sums = dict(zip((name for group in self._sums for name in group), values, strict=True))
         turns = {name: max(1, count) for name, count in self._turns.items()}
         samples = {name: count * self.batch_size for name, count in turns.items()}
@@ -91,14 +94,14 @@ class Meter:
         right = sums["D/real_as_real"] + samples["D"] - sums["D/fake_as_real"]
         metrics["D/accuracy"] = right / (2 * samples["D"])
         self.reset()
-        return metrics, round(stop)
+        return metrics, stop
 
     def _watch(self, player: str, skipped: int) -> None:
         self._streak[player] = self._streak[player] + skipped if skipped == self._turns[player] else 0
         if self._streak[player] >= IN_A_ROW:
             raise Diverged(
-                f"{player}'s gradients were not finite in {self._streak[player]} turns, one after the other: the run has "
-                "diverged. A lower learning rate, a gradient penalty or more precision may help"
+                f"{player}'s gradients were not finite in {self._streak[player]} turns, one after the other: the run "
+                "has diverged. A lower learning rate, a gradient penalty or more precision may help"
             )
 
 

@@ -20,7 +20,8 @@ Bits = Mapping[Purpose, Tensor]
 class Sees(Protocol):
     """A discriminator, wrapped or bare: images, noise -> logits [N]."""
 
-    def __call__(self, images: Tensor, noise: Tensor | None, full_precision: bool = False) -> Tensor: ...
+    def __call__(self, images: Tensor, noise: Tensor | None, full_precision: bool = False) -> Tensor:
+        """The logits of `images`."""
 
 
 class Terms(NamedTuple):

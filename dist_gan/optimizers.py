@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor
 
 from dist_gan.part import Part
 from dist_gan.schedules import AnySchedule, Constant
@@ -27,7 +27,7 @@ class Adam(Part):
     schedule: AnySchedule = Constant()
     """Factor of the learning rate, by images seen."""
 
-    def build(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
+    def build(self, parameters: list[Tensor]) -> torch.optim.Adam:
         """Fused: one kernel for all parameters, which also knows how to skip a step without asking the host."""
         return torch.optim.Adam(
             parameters, lr=self.learning_rate, betas=(self.beta1, self.beta2), eps=self.eps, fused=True

@@ -25,9 +25,8 @@ class Part(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The fields that determine the model: all of them but those declared with `free`, as plain data."""
-        return {
-            name: _identity(getattr(self, name)) for name, field in type(self).model_fields.items() if not is_free(field)
-        }
+        fields = type(self).model_fields.items()
+        return {name: _identity(getattr(self, name)) for name, field in fields if not is_free(field)}
 
 
 def free(default: Any, **constraints: Any) -> Any:

@@ -23,7 +23,8 @@ class Player(Generic[N]):
         """What its own turn calls. Never in the other's turn: that would arm DDP's reducer."""
         self.recipe = optimizer
         self.processes = processes
-        self.names, self.parameters = (list(x) for x in zip(*network.named_parameters(), strict=True))
+        self.names = [name for name, _ in network.named_parameters()]
+        self.parameters: list[Tensor] = list(network.parameters())
         self.optimizer = optimizer.build(self.parameters)
         self.gradient_norm = torch.zeros((), device=processes.device)
         """[]: of the last move, before clipping."""
@@ -74,15 +75,15 @@ class Player(Generic[N]):
 
     @torch.no_grad()
     def _move(self, images_seen: int) -> None:
-        gradients = [parameter.grad for parameter in self.parameters]
-        assert all(gradient is not None for gradient in gradients), "every parameter takes part in every turn"
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        assert len(gradients) == len(self.parameters), "every parameter takes part in every turn"
         scaler = self.processes.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm(gradients)  # type: ignore[arg-type]  # none is None
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.recipe.clip:
             factor = (self.recipe.clip / (norm + 1e-6)).clamp(max=1)
-            torch._foreach_mul_(gradients, factor)  # type: ignore[arg-type]
+            torch._foreach_mul_(gradients, factor)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self.recipe.schedule.factor(images_seen)
         # Gradients are equal on all ranks, so all decide alike, and on the device: nothing waits for the host.

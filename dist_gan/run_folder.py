@@ -1,6 +1,6 @@
 """A run's folder: its lock, its config, what state it is in, and its metrics.
 
-    run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock
+run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock
 """
 
 import contextlib

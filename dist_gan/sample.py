@@ -9,8 +9,9 @@ if __name__ == "__main__" and not __package__:
     # `python dist_gan/sample.py` puts dist_gan/ itself first: its modules would hide others of the same name
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import itertools
+
 import torch
-import yaml
 
 from dist_gan import checkpoint
 from dist_gan.checkpoint import CheckpointError
@@ -67,7 +68,7 @@ def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate
     wanted = count + 1 if interpolate else count
     latents = sample_latents(seed, torch.arange(wanted, device=weight.device), generator.latent, weight.dtype)
     if interpolate:
-        strips = [slerp(a, b, interpolate) for a, b in zip(latents, latents[1:], strict=False)]
+        strips = [slerp(a, b, interpolate) for a, b in itertools.pairwise(latents)]
         latents = torch.cat(strips).to(weight)
     images = generate(generator, latents)
     target = Path(out)
@@ -104,10 +105,12 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
         key, _, text = argument.partition("=")
         if key not in options:
             raise ConfigError(f"{argument!r}: expected one of {', '.join(f'{k}={v}' for k, v in DEFAULTS.items())}")
-        value = text if key == "out" else yaml.safe_load(text)
-        if type(value) is not type(DEFAULTS[key]) or value == "" or (key != "out" and value < 0):
-            raise ConfigError(f"{key}: expected {type(DEFAULTS[key]).__name__} like {DEFAULTS[key]}, got {text!r}")
-        options[key] = value
+        if key == "out" and text:
+            options[key] = text
+        elif key != "out" and text.isdecimal():
+            options[key] = int(text)
+        else:
+            raise ConfigError(f"{key}: expected something like {DEFAULTS[key]}, got {text!r}")
     if options["count"] < 1 or options["interpolate"] == 1:
         raise ConfigError("count must be at least 1, and interpolate 0 or at least 2")
     return options

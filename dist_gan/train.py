@@ -24,7 +24,7 @@ from dist_gan.game import Game
 from dist_gan.meter import Diverged
 from dist_gan.networks import Networks
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes, check_launch, is_peer_failure, world
+from dist_gan.processes import Processes, check_launch, is_peer_failure, leave, world
 from dist_gan.run_folder import RunFolder
 from dist_gan.tracker import Tracker, still_busy
 from dist_gan.trainer import Cadence, Desk, Trainer
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(config: Config, watch: debug.Checks | None = None) -> int:
     """One run from start (or resume) to end. Returns 0 when it ended in good order, else raises."""
     processes = Processes(config.precision)
+    processes.listen()
     console = Console(speaks=processes.is_first, style=config.console)
     for warning in config.unwise() + processes.unwise(config.precision):
         console.warn(warning)
@@ -82,18 +83,19 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
         )
     )
     folder = RunFolder(Path(config.run))
-    processes.listen()
-    start = processes.together(lambda: _begin(config, folder, dataset, console) if processes.is_first else None)
-    start = processes.share(start)
-    assert start is not None
-    if start.images_seen >= config.images:
-        console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
-        processes.close()
-        return 0
+    start: Start | None = None
     try:
+        found = processes.together(lambda: _begin(config, folder, dataset, console) if processes.is_first else None)
+        start = processes.share(found)
+        assert start is not None
+        if start.images_seen >= config.images:
+            console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
+            processes.close()
+            return 0
         _play(config, watch, processes, console, dataset, stream, folder, start)
     except Exception as error:
-        error.begun = True  # type: ignore[attr-defined]  # from here on status.json is this run's to write
+        if start is not None or isinstance(error, CheckpointError):
+            error.folder = folder  # type: ignore[attr-defined]  # from here on its status.json is this run's to write
         raise
     finally:
         folder.release()
@@ -213,9 +215,7 @@ def _desk(
 ) -> Desk:
     text = dump(config)
     folder.write_config(text)
-    tracker = Tracker(
-        config.track, folder, processes, config.model_dump(mode="json"), start.wandb_id, console.warn
-    )
+    tracker = Tracker(config.track, folder, processes, config.model_dump(mode="json"), start.wandb_id, console.warn)
     writer = checkpoint.Writer(
         folder.checkpoints, keep=config.save.keep, keep_every=config.save.keep_every, warn=console.warn
     )
@@ -241,8 +241,11 @@ def _show(
     share = config.batch_size // processes.count
     rows = [
         ("device", processes.describe()),
-        ("world", f"{processes.count} process{'es' if processes.count > 1 else ''}, batch {config.batch_size}"
-         f" = {processes.count} x {share}" + (f" in pieces of {config.piece}" if config.piece else "")),
+        (
+            "world",
+            f"{processes.count} process{'es' if processes.count > 1 else ''}, batch {config.batch_size}"
+            f" = {processes.count} x {share}" + (f" in pieces of {config.piece}" if config.piece else ""),
+        ),
         ("precision", config.precision),
         ("networks", f"{config.networks.name}: G {G:,} and D {D:,} parameters"),
         ("objective", " + ".join([config.objective.loss.name, *(p.name for p in config.objective.penalties)])),
@@ -255,21 +258,22 @@ def _show(
 
 def _failed(error: Exception, rank: int, config: Config, begun: float) -> int:
     """Tell the first cause once, write it down, and choose the exit code."""
-    folder = RunFolder(Path(config.run))
     code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
     if is_peer_failure(error):
         code = PEER_FAILED
         for _ in range(50):  # the rank that failed first says why; its peers only lost a connection
-            status = folder.read_status()
+            status = RunFolder(Path(config.run)).read_status()
             if status.get("state") == "failed" and status["time"] > begun:
                 return code
             time.sleep(0.1)
     if rank != 0 and getattr(error, "everywhere", False):
+        time.sleep(1)  # rank 0 tells it: a launcher that sees this rank end first would end that one before it spoke
         return code
     if code == 1:
         traceback.print_exception(error)
     _tell(error, rank)
-    if getattr(error, "begun", False) or isinstance(error, CheckpointError):
+    folder: RunFolder | None = getattr(error, "folder", None)
+    if folder is not None:
         folder.status("failed", reason=f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
     return code
 
@@ -281,8 +285,6 @@ def _tell(error: Exception, rank: int = 0) -> None:
 
 if __name__ == "__main__":
     code = main()
-    if still_busy() or (code and world()[1] > 1):  # exit handlers would wait for what does not come any more
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if world()[1] > 1 or still_busy():
+        leave(code)
     sys.exit(code)

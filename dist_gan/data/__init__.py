@@ -10,9 +10,7 @@ from dist_gan.data.source import Batch, Dataset, ImageShape, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 
-AnySource = Annotated[
-    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated, Field(discriminator="name")
-]
+AnySource = Annotated[MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated, Field(discriminator="name")]
 
 __all__ = [
     "CIFAR10",

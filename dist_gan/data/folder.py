@@ -100,9 +100,7 @@ def _decode(file: Path, source: Folder) -> Tensor:
     try:
         with Image.open(file) as image:
             upright = ImageOps.exif_transpose(image).convert(MODES[source.channels])
-            square = (
-                ImageOps.fit(upright, size, resample) if source.fit == "crop" else upright.resize(size, resample)
-            )
+            square = ImageOps.fit(upright, size, resample) if source.fit == "crop" else upright.resize(size, resample)
             raw = bytearray(square.tobytes())
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(file, error) from None

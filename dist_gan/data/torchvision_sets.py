@@ -101,7 +101,7 @@ class CIFAR10(_Torchvision):
 
 
 class StackedMNIST(MNIST):
-    """Three random digits as the channels of one image: 1,000 modes to count (Metz et al. 2017; Srivastava et al. 2017).
+    """Three random digits as the channels of one image: 1,000 modes to count (Metz et al. 2017).
 
     Which three is a function of the sample's ordinal; the label is the number that they spell.
     """

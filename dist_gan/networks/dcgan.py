@@ -1,5 +1,6 @@
 """DCGAN (Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional GANs")."""
 
+import itertools
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ class DCGANGenerator(Generator):
         super().__init__(latent)
         channels = [width * 2**k for k in reversed(range(_doublings(shape)))]  # at 32: 4w, 2w, w
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], 4, bias=False)]
-        for a, b in zip(channels, channels[1:], strict=False):
+        for a, b in itertools.pairwise(channels):
             layers += [GroupBatchNorm2d(a, group), nn.ReLU(True), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
         layers += [
             GroupBatchNorm2d(channels[-1], group),
@@ -45,7 +46,7 @@ class DCGANDiscriminator(Discriminator):
             nn.Conv2d(shape.channels, channels[0], 4, 2, 1, bias=False),
             nn.LeakyReLU(0.2, True),
         ]
-        for a, b in zip(channels, channels[1:], strict=False):
+        for a, b in itertools.pairwise(channels):
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), GroupBatchNorm2d(b, group), nn.LeakyReLU(0.2, True)]
         layers.append(nn.Conv2d(channels[-1], 1, 4, bias=False))
         self.layers = nn.Sequential(*layers)
@@ -88,7 +89,7 @@ class DCGAN(Recipe):
         ]
 
     def build(self, shape: ImageShape, seed: int) -> Networks:
-        """Both networks, in float32 on the CPU, channels last, weights from N(0, 0.02), batch norm's from N(1, 0.02)."""
+        """Both networks, in float32 on the CPU, channels last, weights from N(0, 0.02), batch norm's N(1, 0.02)."""
         networks = Networks(
             DCGANGenerator(shape, self.latent, self.width, self.group),
             DCGANDiscriminator(shape, self.width, self.group),
@@ -96,7 +97,10 @@ class DCGAN(Recipe):
         initialise(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _normal)
         initialise(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _normal)
         for network in networks:
-            network.to(memory_format=torch.channels_last)  # 14 to 21% less time for convolutions on a CPU
+            for parameter in network.parameters():
+                if parameter.dim() == 4 and parameter.shape[1] > 1:  # of one channel the layout would be ambiguous
+                    # 14 to 21% less time for convolutions on a CPU
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return networks
 
 

@@ -1,5 +1,6 @@
 """The fully-connected GAN of MNIST tutorials, with its logits left unsquashed."""
 
+import itertools
 import math
 from typing import Literal
 
@@ -21,7 +22,7 @@ class _Tower(nn.Module):
 
     def __init__(self, sizes: list[int], dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.dropout = dropout
         self.hidden = sizes[1:-1]
         self.noise_bits = sum(self.hidden) if dropout else 0

@@ -1,0 +1,50 @@
+# Every verb of the project. `make setup` is idempotent; the others call it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup setup-dev train test fix bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+# uv where it is there, else pip; the ordinary package index alone
+INSTALL = $(if $(UV),VIRTUAL_ENV=$(VENV) $(UV) pip install,$(BIN)/python -m pip install) --quiet --constraint constraints.txt
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "dist_gan needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing dist_gan and what it needs into $(VENV) (about 5 GB, once)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing dist_gan with its development tools into $(VENV) (about 5 GB, once)"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+train: setup
+	$(BIN)/accelerate launch --config_file launch/one_process.yaml dist_gan/train.py configs/mnist_mlp.yaml
+
+test: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck --severity=style launch/*.sh slurm/*.sh slurm/*.sbatch slurm/*.example .ci/run
+	$(BIN)/python -m pytest
+
+fix: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,342 @@
+"""The literal commands, as a user types them, and what they leave behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from dist_gan import checkpoint, train
+from dist_gan.sample import main as sample_main
+from tests.conftest import ROOT, command, last_metrics
+
+SMALL = [
+    "data={name: generated, size: 8}",
+    "networks={name: mlp, width: 4}",
+    "track.every=640",
+    "track.wandb=disabled",
+    "sample={every: 1280, count: 9}",
+    "save.every=1280",
+]
+SMALL_DCGAN = [*SMALL[2:], "data={name: generated, size: 16}", "networks={name: dcgan, width: 4}"]
+
+
+def run(folder: Path, images: int, *more: str, small: list[str] = SMALL) -> int:
+    return train.main([*small, f"run={folder}", f"images={images}", *more])
+
+
+def newest(folder: Path) -> checkpoint.Checkpoint:
+    return checkpoint.read(checkpoint.existing(folder / "checkpoints")[-1])
+
+
+def assert_same(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> None:
+    assert a.state["images_seen"] == b.state["images_seen"]
+    for file, own in a.tensors.items():
+        for name, tensor in own.items():
+            assert torch.equal(tensor, b.tensors[file][name]), f"{file}: {name}"
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        [sys.executable, "-m", "accelerate.commands.launch", "dist_gan/train.py"],
+        [sys.executable, "dist_gan/train.py"],
+        [sys.executable, "-m", "dist_gan.train"],
+    ],
+    ids=["accelerate launch", "script", "-m"],
+)
+def test_entry_commands_from_a_plain_clone(tmp_path: Path, launch: list[str]) -> None:
+    """Without the package installed: the tree is copied, and nothing else of it is on the path."""
+    shutil.copytree(ROOT / "dist_gan", tmp_path / "dist_gan", ignore=shutil.ignore_patterns("__pycache__"))
+    probe = ["run=out/here", "images=1280", "track.wandb=disabled", *SMALL[:2]]
+    done = subprocess.run([*launch, *probe], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "images seen    1,280" in done.stdout
+    assert json.loads((tmp_path / "out/here/status.json").read_text())["state"] == "finished"
+    where = subprocess.run(
+        [sys.executable, "-m", "dist_gan.sample", "out/here", "count=4", "out=pictures/a.png"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert where.returncode == 0, where.stderr
+    assert Image.open(tmp_path / "pictures/a.png").size == (22, 22)
+
+
+def test_a_run_leaves_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a", 3200) == 0
+    out = capsys.readouterr().out
+    for fact in ("1 process, batch 64 = 1 x 64", "mlp: G", "generated: 1,024 images of 1x8x8", "finished", "samples"):
+        assert fact in out
+    names = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.png"))
+    assert names == [f"samples/{n:012d}.png" for n in (0, 1280, 2560, 3200)] + ["samples/real.png"]
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [640, 1280, 1920, 2560, 3200]
+    expected = {
+        "images", "D/loss", "G/loss", "D/real_logit", "D/fake_logit", "D/accuracy", "D/gradient_norm",
+        "G/gradient_norm", "D/skipped", "G/skipped", "D/penalty", "images_per_second", "seconds_waiting_for_data",
+        "peak_memory_mib",
+    }  # fmt: skip
+    assert set(lines[0]) == expected
+    assert all(isinstance(value, int | float) for line in lines for value in line.values())
+    assert 0 <= lines[-1]["D/accuracy"] <= 1
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["images_seen"]) == ("finished", 3200)
+    assert [path.name for path in checkpoint.existing(tmp_path / "a" / "checkpoints")] == [
+        "images-000000002560",
+        "images-000000003200",
+    ]
+
+
+@pytest.mark.parametrize("small", [SMALL, SMALL_DCGAN], ids=["mlp with dropout", "dcgan"])
+@pytest.mark.parametrize("penalties", ["[]", "[{name: wgan_gp, every: 192}, {name: r1}]"])
+def test_resumed_is_bitwise_never_stopped(tmp_path: Path, small: list[str], penalties: str) -> None:
+    """Weights, optimizers and average, after stops at arbitrary points, at other cadences of everything else."""
+    game = [f"objective.penalties={penalties}", "discriminator_turns=2", "augment.name=diffaugment"]
+    assert run(tmp_path / "whole", 2560, *game, small=small) == 0
+    for images in (384, 1408, 2560):
+        cadence = [f"track.every={images // 3}", f"sample.every={images // 2}", "save.every=100000"]
+        assert run(tmp_path / "parts", images, *game, *cadence, small=small) == 0
+    assert_same(newest(tmp_path / "whole"), newest(tmp_path / "parts"))
+    assert_same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
+    lines = [json.loads(line)["images"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == sorted(set(lines))
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert run(tmp_path / f"{seed}", 128, f"seed={seed}") == 0
+    with pytest.raises(AssertionError):
+        assert_same(newest(tmp_path / "0"), newest(tmp_path / "1"))
+
+
+def test_a_resume_with_another_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a", 640) == 0
+    before = sorted((tmp_path / "a").rglob("*"))
+    assert run(tmp_path / "a", 1280, "networks.width=8", "seed=3") == 2
+    error = capsys.readouterr().err
+    for part in ("seed: 0 in the run, 3 now", "networks.width: 4 in the run, 8 now", "run=..."):
+        assert part in error
+    assert "Traceback" not in error
+    assert run(tmp_path / "a", 1280, "data.count=999") == 2
+    assert run(tmp_path / "a", 1280, "resume=never") == 2
+    assert "resume=never" in capsys.readouterr().err
+    assert sorted((tmp_path / "a").rglob("*")) == before
+    assert run(tmp_path / "a", 640) == 0
+    assert "has seen all of its 640 images" in capsys.readouterr().out
+
+
+def test_begin_from_another_runs_checkpoint(tmp_path: Path) -> None:
+    assert run(tmp_path / "a", 640) == 0
+    assert run(tmp_path / "whole", 1280) == 0
+    start = checkpoint.existing(tmp_path / "a" / "checkpoints")[-1]
+    assert run(tmp_path / "b", 1280, f"resume={start}") == 0
+    assert_same(newest(tmp_path / "b"), newest(tmp_path / "whole"))
+    assert run(tmp_path / "c", 1280, f"resume={tmp_path}/nothing") == 2
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_damaged_checkpoint_falls_back_and_none_left_is_exit_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "a", 2560) == 0
+    assert run(tmp_path / "whole", 3840) == 0
+    (checkpoint.existing(tmp_path / "a" / "checkpoints")[-1] / "ema.safetensors").unlink()
+    assert run(tmp_path / "a", 3840) == 0
+    out = capsys.readouterr().out
+    assert "ema.safetensors" in out
+    assert "going on from 1,280" in out
+    assert_same(newest(tmp_path / "a"), newest(tmp_path / "whole"))
+    for path in checkpoint.existing(tmp_path / "a" / "checkpoints"):
+        (path / "manifest.json").unlink()
+    assert run(tmp_path / "a", 5120) == 3
+    assert "none of the checkpoints" in capsys.readouterr().err
+    assert json.loads((tmp_path / "a" / "status.json").read_text())["exit_code"] == 3
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["batchsize=1"], "did you mean batch_size?"),
+    (["precision=fp16"], "fp16 needs a GPU"),
+    (["networks.name=dcgan", "data={name: mnist, size: 28}"], "data.size=32"),
+    (["piece=7"], "cannot be split"),
+    (["data={name: folder, path: /nowhere/at/all}"], "is not a folder"),
+    (["data.count=10"], "10 images are fewer than one batch of 64"),
+    (["processes=2"], "the launcher started 1"),
+    (["run=/proc/nothing/here"], "cannot write in /proc"),
+    (["run=/dev/null"], "is a file"),
+]
+
+
+@pytest.mark.parametrize(("bad", "expected"), BAD, ids=lambda x: str(x)[:30])
+def test_bad_input_is_one_message_and_exit_code_2(
+    tmp_path: Path, bad: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*SMALL, "run=out/run", "images=640", *bad]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.startswith("dist_gan: ")
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [], "nothing is created"
+
+
+def test_bad_input_on_two_ranks_is_told_once(tmp_path: Path) -> None:
+    done = command(
+        "dist_gan/train.py", "data={name: folder, path: /nowhere}", f"run={tmp_path}/a", ranks=2,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.count("/nowhere is not a folder") == 1
+    assert done.stderr.count("dist_gan: ") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_one_rank_is_told_once_with_its_cause(tmp_path: Path) -> None:
+    done = command("-m", "tests.poisoned", *SMALL, f"run={tmp_path}/a", "images=64000", ranks=2)
+    assert done.returncode != 0
+    assert done.stderr.count("RuntimeError: poison on rank 1") == 1, done.stderr
+    assert done.stderr.count("dist_gan (rank 1): poison on rank 1") == 1
+    assert done.stderr.count("Traceback (most recent call last)") <= 2  # ours, and the launcher's
+    assert "Connection closed" not in done.stderr
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["rank"]) == ("failed", 1)
+    assert "poison" in status["reason"]
+
+
+def test_a_second_job_on_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=100000000"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        wait_for((tmp_path / "a" / "metrics.jsonl").exists)
+        assert run(tmp_path / "a", 640) == 2
+        assert f"pid {first.pid}" in capsys.readouterr().err
+        assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "running"
+    finally:
+        first.kill()
+        first.wait()
+    assert run(tmp_path / "a", 640) == 0, "a dead holder's lock is free"
+
+
+@pytest.mark.parametrize(
+    ("number", "count"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 1), (signal.SIGINT, 1), (signal.SIGUSR1, 2)]
+)
+def test_signals_stop_in_good_order_and_the_same_command_goes_on(tmp_path: Path, number: int, count: int) -> None:
+    """Finished update, saved, exit code 0; then bitwise as if nothing had happened."""
+    launch = [sys.executable] if count == 1 else [sys.executable, "-m", "tests.two_ranks"]
+    process = subprocess.Popen(
+        [*launch, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=100000000", "save.every=100000000"],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    wait_for((tmp_path / "a" / "metrics.jsonl").exists)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert f"stopped by signal {int(number)}" in out
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert status["state"] == "stopped"
+    stopped = status["images_seen"]
+    assert newest(tmp_path / "a").state["images_seen"] == stopped > 0
+    if count == 1:
+        assert run(tmp_path / "a", stopped + 640) == 0
+        assert run(tmp_path / "whole", stopped + 640) == 0
+        assert_same(newest(tmp_path / "a"), newest(tmp_path / "whole"))
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    for _ in range(int(seconds * 20)):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def test_debug_writes_and_reads_everything_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert run(tmp_path / "a", 10**9, "debug=true") == 0
+        assert run(tmp_path / "a", 10**9, "debug=true", small=SMALL_DCGAN) == 0
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+        torch.use_deterministic_algorithms(False)
+    out = capsys.readouterr().out
+    assert len(re.findall(r"debug: \d+ checks passed", out)) == 2
+    assert "going on from 128" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["a-debug"]
+    assert (tmp_path / "a-debug" / "samples" / "000000000256.png").exists()
+    assert newest(tmp_path / "a-debug").state["images_seen"] == 256
+
+
+def test_debug_finds_a_network_that_leaves_its_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dist_gan.networks.mlp.torch.tanh", lambda x: x * 100)
+    try:
+        assert run(tmp_path / "a", 10**9, "debug=true") == 1
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+        torch.use_deterministic_algorithms(False)
+    assert "debug: after D's turn it must hold that fake images lie in [-1, 1]" in capsys.readouterr().err
+
+
+def test_non_finite_gradients_are_skipped_and_then_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dist_gan.losses.NonSaturating.discriminator", lambda self, real, fake: real * float("nan"))
+    assert run(tmp_path / "a", 64_000) == 4
+    assert "D's gradients were not finite in 20 turns" in capsys.readouterr().err
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 4)
+    assert last_metrics(tmp_path / "a")["D/skipped"] == 10
+
+
+def test_precisions_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for precision in ("fp64", "tf32", "bf16"):
+        assert run(tmp_path / precision, 256, f"precision={precision}", "objective.penalties=[{name: r1}]") == 0
+    out = capsys.readouterr().out
+    assert "warning: precision: bf16 on a CPU" in out
+    assert "warning: precision: there is no TF32 on a CPU" in out
+    assert newest(tmp_path / "fp64").tensors["generator"]["tower.layers.0.weight"].dtype == torch.float64
+    assert newest(tmp_path / "bf16").tensors["generator"]["tower.layers.0.weight"].dtype == torch.float32
+
+
+def test_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a", 256, small=SMALL_DCGAN) == 0
+    path = checkpoint.existing(tmp_path / "a" / "checkpoints")[-1]
+
+    def sample(*options: str) -> int:
+        return sample_main([str(options[0]), *options[1:]])
+
+    assert sample(str(tmp_path / "a"), "count=5", f"out={tmp_path}/five") == 0
+    assert sample(str(path), "count=2", f"out={tmp_path}/two") == 0
+    assert sample(str(path), "count=2", "seed=1", f"out={tmp_path}/other") == 0
+    five, two, other = ([p.read_bytes() for p in sorted((tmp_path / x).iterdir())] for x in ("five", "two", "other"))
+    assert five[:2] == two
+    assert other != two
+    assert sample(str(path), "count=3", "interpolate=6", f"out={tmp_path}/strip.png") == 0
+    assert Image.open(tmp_path / "strip.png").size == (6 * 18 + 2, 3 * 18 + 2)
+    strip, grid = (tmp_path / "strip.png"), (tmp_path / "grid.png")
+    assert sample(str(path), "count=4", f"out={grid}") == 0
+    assert Image.open(strip).crop((2, 2, 18, 18)).tobytes() == Image.open(grid).crop((2, 2, 18, 18)).tobytes()
+    capsys.readouterr()
+    assert sample(str(tmp_path)) == 2
+    assert sample(str(path), "cuont=3") == 2
+    assert sample(str(path), "count=none") == 2
+    assert "neither a checkpoint nor a run" in capsys.readouterr().err
+    (path / "ema.safetensors").write_bytes(b"")
+    assert sample(str(path)) == 3
+
+
+def test_help_and_print_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert train.main(["--help"]) == 0
+    assert "networks.dropout=0.3" in capsys.readouterr().out
+    assert train.main(["configs/mnist_dcgan.yaml", "seed=9", "--print-config"]) == 0
+    (tmp_path / "x.yaml").write_text(capsys.readouterr().out)
+    assert train.main([str(tmp_path / "x.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "x.yaml").read_text()
