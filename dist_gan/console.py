@@ -19,6 +19,8 @@ class Console:
     def __init__(self, *, speaks: bool, style: str = "auto") -> None:
         """`auto`: a bar in a terminal, plain lines in a log file and under SLURM."""
         self.out = RichConsole(quiet=not speaks, highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            self.out.width = 200  # a log file has no edge to wrap paths at
         in_terminal = self.out.is_terminal and not os.environ.get("SLURM_JOB_ID")
         self.bar = speaks and (style == "bar" or (style == "auto" and in_terminal))
         self._progress: Progress | None = None

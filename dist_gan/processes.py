@@ -159,12 +159,9 @@ class Processes:
             raise KeyboardInterrupt
         self.stop_signal = number
 
-    def tracker(self, kind: Literal["wandb", "tensorboard"], name: str, **options: Any) -> Any:
+    def tracker(self, kind: Literal["wandb", "tensorboard"], project: str, /, **options: Any) -> Any:
         """One of Accelerate's trackers, started. To be called by rank 0 alone."""
-        if kind == "wandb":
-            tracker = WandBTracker(name, **options)
-        else:
-            tracker = TensorBoardTracker(name, **options)
+        tracker = WandBTracker(project, **options) if kind == "wandb" else TensorBoardTracker(project, **options)
         if hasattr(tracker, "start"):
             tracker.start()
         return tracker

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# One thread a process: tests start several, and threads that wait for each other on few cores take minutes.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
@@ -43,14 +46,14 @@ def mnist() -> Path:
 
 
 def command(*arguments: str, ranks: int = 1, env: dict[str, str] | None = None, **options: Any) -> Any:
-    """Run python (with `ranks` > 1 under torchrun) in the repository's root, with one thread a process."""
+    """Run python (with `ranks` > 1 under torchrun) in the repository's root."""
     launch = [sys.executable]
     if ranks > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     return subprocess.run(
         [*launch, *arguments],
         cwd=options.pop("cwd", ROOT),
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(env or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         capture_output=True,
         text=True,
         timeout=options.pop("timeout", 300),

@@ -1,7 +1,6 @@
 """The literal commands, as a user types them, and what they leave behind."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -233,8 +232,11 @@ def test_signals_stop_in_good_order_and_the_same_command_goes_on(tmp_path: Path,
     launch = [sys.executable] if count == 1 else [sys.executable, "-m", "tests.two_ranks"]
     process = subprocess.Popen(
         [*launch, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=100000000", "save.every=100000000"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     wait_for((tmp_path / "a" / "metrics.jsonl").exists)
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
