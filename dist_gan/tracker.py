@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dist_gan.config import Track
 from dist_gan.processes import Processes
@@ -62,6 +62,12 @@ class Tracker:
         """A sample grid that was written to `path`."""
         for mailbox in self._mailboxes:
             mailbox.put(("picture", images_seen, path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> bool:
         """Send what is left; wait `PATIENCE` at most. Whether all is gone out."""

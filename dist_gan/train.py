@@ -3,9 +3,8 @@
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:
@@ -15,22 +14,18 @@ if __name__ == "__main__" and not __package__:
 import torch
 
 from dist_gan import __version__, checkpoint, debug
-from dist_gan.checkpoint import Checkpoint, CheckpointError
-from dist_gan.command_line import differences, dump, help_text, load, parse
+from dist_gan.command_line import dump, help_text, load
 from dist_gan.config import Config
 from dist_gan.console import Console, duration
 from dist_gan.data import Dataset, Stream
+from dist_gan.failures import failed, its_status, tell
 from dist_gan.game import Game
-from dist_gan.meter import Diverged
-from dist_gan.networks import Networks
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes, check_launch, is_peer_failure, leave, world
+from dist_gan.processes import Processes, check_launch, leave, world
 from dist_gan.run_folder import RunFolder
+from dist_gan.start import Start, begin
 from dist_gan.tracker import Tracker, still_busy
 from dist_gan.trainer import Cadence, Desk, Trainer
-
-EXIT_CODES = ((ConfigError, 2), (CheckpointError, 3), (Diverged, 4), (OSError, 5))
-PEER_FAILED = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("\n".join(mistakes))
     except ConfigError as error:
         if rank == 0:
-            _tell(error)
+            tell(error)
         return 2
     begun = time.time()
     try:
@@ -59,89 +54,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return _failed(error, rank, config, begun)
+        return failed(error, rank, Path(config.run), begun)
 
 
 def train(config: Config, watch: debug.Checks | None = None) -> int:
-    """One run from start (or resume) to end. Returns 0 when it ended in good order, else raises."""
+    """One run from its start (or resume) to its end. Returns 0 when it ended in good order, else raises."""
     processes = Processes(config.precision)
     processes.listen()
     console = Console(speaks=processes.is_first, style=config.console)
     for warning in config.unwise() + processes.unwise(config.precision):
         console.warn(warning)
     dataset = processes.together(lambda: config.data.open(processes.device))
-    stream = processes.together(
-        lambda: Stream(
-            dataset,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            rank=processes.rank,
-            processes=processes.count,
-            device=processes.device,
-            dtype=processes.dtype,
-            flip=config.data.flip,
-        )
-    )
+    stream = processes.together(lambda: _stream(config, processes, dataset))
     folder = RunFolder(Path(config.run))
-    start: Start | None = None
     try:
-        found = processes.together(lambda: _begin(config, folder, dataset, console) if processes.is_first else None)
+        found = processes.together(
+            lambda: begin(config, folder, dataset.fingerprint, console.warn) if processes.is_first else None
+        )
         start = processes.share(found)
         assert start is not None
-        if start.images_seen >= config.images:
-            console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
-            processes.close()
-            return 0
-        _play(config, watch, processes, console, dataset, stream, folder, start)
-    except Exception as error:
-        if start is not None or isinstance(error, CheckpointError):
-            error.folder = folder  # type: ignore[attr-defined]  # from here on its status.json is this run's to write
-        raise
+        with its_status(folder):
+            if start.images_seen < config.images:
+                game = _game(config, processes, dataset, watch)
+                _restore(game, start, processes, watch)
+                desk = _desk(config, folder, dataset, processes, console, start) if processes.is_first else None
+                _show(config, processes, game, dataset, console, start)
+                every = config.track.every, config.sample.every, config.save.every
+                cadence = Cadence(config.images, *every, grid=config.sample.count)
+                with desk.tracker if desk else nullcontext():
+                    Trainer(game, stream.batches, processes, cadence, console, desk).run()
+            else:
+                console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
+        processes.close()
     finally:
         folder.release()
     return 0
-
-
-def _play(
-    config: Config,
-    watch: debug.Checks | None,
-    processes: Processes,
-    console: Console,
-    dataset: Dataset,
-    stream: Stream,
-    folder: RunFolder,
-    start: "Start",
-) -> None:
-    networks = config.networks.build(dataset.shape, config.seed)
-    game = Game(
-        processes,
-        networks,
-        config.objective,
-        generator_optimizer=config.generator_optimizer,
-        discriminator_optimizer=config.discriminator_optimizer,
-        ema=config.ema,
-        augment=config.augment,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        piece=config.piece,
-        discriminator_turns=config.discriminator_turns,
-        watch=watch,
-    )
-    if start.checkpoint is not None:
-        path = start.checkpoint
-        restored = processes.together(lambda: checkpoint.read(path))
-        game.load(restored.tensors, restored.state)
-        if watch:
-            debug.check_restored(game, restored)
-    desk = _desk(config, folder, dataset, processes, console, start) if processes.is_first else None
-    _show(config, processes, networks, dataset, console, start)
-    cadence = Cadence(config.images, config.track.every, config.sample.every, config.save.every, config.sample.count)
-    try:
-        Trainer(game, stream.batches, processes, cadence, console, desk).run()
-        processes.close()
-    finally:
-        if desk is not None:
-            desk.tracker.close()
 
 
 def train_in_debug(config: Config) -> int:
@@ -159,55 +106,47 @@ def train_in_debug(config: Config) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a run begins, as rank 0 decided."""
-
-    checkpoint: Path | None
-    images_seen: int
-    wandb_id: str | None
-    processes: int
-
-
 def _configured(arguments: list[str]) -> Config:
     path = arguments.pop(0) if arguments and "=" not in arguments[0] and not arguments[0].startswith("-") else None
     return load(path, arguments)
 
 
-def _begin(config: Config, folder: RunFolder, dataset: Dataset, console: Console) -> Start:
-    """Take hold of the run's folder and find where to go on. Rank 0's."""
-    folder.check()
-    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
-        raise ConfigError(
-            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
-            "or resume=auto to go on"
-        )
-    given = None if config.resume in ("auto", "never") else Path(config.resume)
-    if given and (problem := checkpoint.verify(given)):
-        raise ConfigError(f"resume: {given} is no whole checkpoint: {problem}")
-    folder.hold()
-    path = checkpoint.find(folder.checkpoints, console.warn) or given
-    if path is None:
-        folder.forget_after(-1)
-        return Start(None, 0, None, 0)
-    found = checkpoint.read(path)
-    _same_run(config, found, dataset)
-    folder.forget_after(found.state["images_seen"])
-    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+def _stream(config: Config, processes: Processes, dataset: Dataset) -> Stream:
+    return Stream(
+        dataset,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=processes.rank,
+        processes=processes.count,
+        device=processes.device,
+        dtype=processes.dtype,
+        flip=config.data.flip,
+    )
 
 
-def _same_run(config: Config, found: Checkpoint, dataset: Dataset) -> None:
-    if changed := differences(parse(found.config), config):
-        raise ConfigError(
-            f"resume: {found.path} was made with a config that makes another model:\n"
-            + "".join(f"  - {line}\n" for line in changed)
-            + "Set these back, or begin another run with run=..."
-        )
-    if found.state["data"] != dataset.fingerprint:
-        raise ConfigError(
-            f"resume: the data is not what {found.path} was trained on (files were added, removed or changed). Bring "
-            "the old files back, or begin another run with run=..."
-        )
+def _game(config: Config, processes: Processes, dataset: Dataset, watch: debug.Checks | None) -> Game:
+    return Game(
+        processes,
+        config.networks.build(dataset.shape, config.seed),
+        config.objective,
+        generator_optimizer=config.generator_optimizer,
+        discriminator_optimizer=config.discriminator_optimizer,
+        ema=config.ema,
+        augment=config.augment,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        piece=config.piece,
+        discriminator_turns=config.discriminator_turns,
+        watch=watch,
+    )
+
+
+def _restore(game: Game, start: Start, processes: Processes, watch: debug.Checks | None) -> None:
+    if (path := start.checkpoint) is not None:
+        restored = processes.together(lambda: checkpoint.read(path))
+        game.load(restored.tensors, restored.state)
+        if watch:
+            debug.check_restored(game, restored)
 
 
 def _desk(
@@ -230,10 +169,8 @@ def _desk(
     return Desk(folder, writer, tracker, text, facts)
 
 
-def _show(
-    config: Config, processes: Processes, networks: Networks, dataset: Dataset, console: Console, start: Start
-) -> None:
-    G, D = (sum(p.numel() for p in network.parameters()) for network in networks)
+def _show(config: Config, processes: Processes, game: Game, dataset: Dataset, console: Console, start: Start) -> None:
+    G, D = (sum(p.numel() for p in player.parameters) for player in (game.generator, game.discriminator))
     shape = "x".join(map(str, dataset.shape))
     where = f", going on from {start.images_seen:,}" if start.images_seen else ""
     if start.images_seen and start.processes != processes.count:
@@ -254,33 +191,6 @@ def _show(
         ("run folder", config.run),
     ]
     console.table(f"dist_gan {__version__}", rows)
-
-
-def _failed(error: Exception, rank: int, config: Config, begun: float) -> int:
-    """Tell the first cause once, write it down, and choose the exit code."""
-    code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-    if is_peer_failure(error):
-        code = PEER_FAILED
-        for _ in range(50):  # the rank that failed first says why; its peers only lost a connection
-            status = RunFolder(Path(config.run)).read_status()
-            if status.get("state") == "failed" and status["time"] > begun:
-                return code
-            time.sleep(0.1)
-    if rank != 0 and getattr(error, "everywhere", False):
-        time.sleep(1)  # rank 0 tells it: a launcher that sees this rank end first would end that one before it spoke
-        return code
-    if code == 1:
-        traceback.print_exception(error)
-    _tell(error, rank)
-    folder: RunFolder | None = getattr(error, "folder", None)
-    if folder is not None:
-        folder.status("failed", reason=f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
-    return code
-
-
-def _tell(error: Exception, rank: int = 0) -> None:
-    where = f" (rank {rank})" if rank else ""
-    print(f"dist_gan{where}: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,11 @@ PARTS = {
     "data",
     "objective",
 }
-RUNTIME = {"processes", "player", "game", "meter", "checkpoint", "run_folder", "tracker", "console", "trainer", "debug"}
+RUNTIME = {"processes", "player", "game", "meter", "checkpoint", "run_folder", "tracker", "console", "trainer"} | {
+    "debug",
+    "failures",
+    "start",
+}
 ENTRIES = {"train", "sample"}
 ONLY = {"accelerate": {"processes"}, "wandb": {"tracker"}, "rich": {"console"}, "tensorboard": set()}
 
@@ -57,7 +61,7 @@ def test_arrows(path: Path) -> None:
         assert not used & (RUNTIME | {"config", "command_line"}), "parts never import the runtime"
     if here == "config":
         assert not used & RUNTIME
-    if here in RUNTIME - {"tracker", "debug"}:
+    if here in RUNTIME - {"tracker", "debug", "start"}:
         assert not used & {"config", "command_line"}, "the runtime receives objects, not the config"
     if here in ("checkpoint", "console", "run_folder"):
         assert not used & (RUNTIME - {here})

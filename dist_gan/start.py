@@ -1,0 +1,65 @@
+"""Where a run begins: afresh, or from which checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dist_gan import checkpoint
+from dist_gan.checkpoint import Checkpoint, CheckpointError
+from dist_gan.command_line import differences, parse
+from dist_gan.config import Config
+from dist_gan.failures import its_status
+from dist_gan.part import ConfigError
+from dist_gan.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, as rank 0 decided."""
+
+    checkpoint: Path | None
+    images_seen: int
+    wandb_id: str | None
+    processes: int
+
+
+def begin(config: Config, folder: RunFolder, data: str, warn: Callable[[str], None]) -> Start:
+    """Take hold of the run's folder and find where to go on. Rank 0's; `data` is the data's fingerprint.
+
+    Raises:
+        ConfigError: the folder cannot be used, or what is in it was made by another config or other data.
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    folder.check()
+    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
+        raise ConfigError(
+            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
+            "or resume=auto to go on"
+        )
+    given = None if config.resume in ("auto", "never") else Path(config.resume)
+    if given and (problem := checkpoint.verify(given)):
+        raise ConfigError(f"resume: {given} is no whole checkpoint: {problem}")
+    folder.hold()
+    with its_status(folder, CheckpointError):
+        path = checkpoint.find(folder.checkpoints, warn) or given
+    if path is None:
+        folder.forget_after(-1)
+        return Start(None, 0, None, 0)
+    found = checkpoint.read(path)
+    _same_run(config, found, data)
+    folder.forget_after(found.state["images_seen"])
+    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+
+
+def _same_run(config: Config, found: Checkpoint, data: str) -> None:
+    if changed := differences(parse(found.config), config):
+        raise ConfigError(
+            f"resume: {found.path} was made with a config that makes another model:\n"
+            + "".join(f"  - {line}\n" for line in changed)
+            + "Set these back, or begin another run with run=..."
+        )
+    if found.state["data"] != data:
+        raise ConfigError(
+            f"resume: the data is not what {found.path} was trained on (files were added, removed or changed). Bring "
+            "the old files back, or begin another run with run=..."
+        )
