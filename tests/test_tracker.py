@@ -68,6 +68,7 @@ def test_a_service_that_fails_is_told_once_and_training_goes_on(
     tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_WandB", Failing)
+    monkeypatch.setattr(Tracker, "_installed", lambda *_, **__: True)
     warnings: list[str] = []
     out = tracker(tmp_path, processes, warnings, wandb="offline")
     for images in range(5):
@@ -82,6 +83,7 @@ def test_a_service_that_hangs_stops_nothing(
     tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_WandB", Hanging)
+    monkeypatch.setattr(Tracker, "_installed", lambda *_, **__: True)
     monkeypatch.setattr(tracking, "PATIENCE", 0.2)
     warnings: list[str] = []
     out = tracker(tmp_path, processes, warnings, wandb="offline")
@@ -98,9 +100,11 @@ def test_a_service_that_hangs_stops_nothing(
 @needs_wandb
 def test_wandbs_process_killed(tmp_path: Path) -> None:
     """kill -9 of W&B's own process in the middle of a run: told once, trained to the end, ended in good time."""
+    own_service = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # not this process's
     process = subprocess.Popen(
         [sys.executable, "-m", "dist_gan.train", *WITH_WANDB, f"run={tmp_path}/a", "images=10000000"],
         cwd=ROOT,
+        env=own_service,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,57 @@
+"""`accelerate launch` for several processes, with two things mended (seen with accelerate 1.15, torch 2.14).
+
+SIGTERM, SIGINT and SIGUSR1 go on to the ranks and nothing else happens: they save, and this ends when they have. The
+launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. And
+a rank's failure gives its exit code and at most a line, where the launcher would give 1 and a traceback.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+
+import psutil  # accelerate needs it too
+
+os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+stopping: list[int] = []
+
+
+def pass_on(number: int, frame: FrameType | None) -> None:
+    """Each rank is in a session of its own: neither the terminal nor the end of this process reaches it."""
+    ranks = psutil.Process().children()
+    if not ranks and not stopping:
+        sys.exit(128 + number)  # there is none yet
+    stopping.append(number)
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+def main() -> int:
+    """Launch as the command line says; returns the exit code of the rank that failed first, or 0."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
+            signal.signal(number, pass_on)
+    from accelerate.commands.launch import main as accelerate_launch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        accelerate_launch()
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return int(failure.exitcode)
+        name = signal.Signals(-failure.exitcode).name
+        print(f"launcher: rank {rank} (pid {failure.pid}) was killed by {name}", file=sys.stderr)
+        return 1
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the ranks have ended, and how is all there is to say
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# usage: launch/local.sh [-n N] [CONFIG.yaml] [key=value ...]
+#
+# Train on this machine: a process on each of its GPUs (CUDA_VISIBLE_DEVICES narrows them), or on N of them.
+# Without a GPU: N processes on the CPU (default 1), which share its cores.
+set -euo pipefail
+# shellcheck source=/dev/null
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+count=
+while (($# > 0)); do
+    case $1 in
+        -h | --help) usage ;;
+        -n) (($# > 1)) || die "-n: expected a number of processes"; count=$2; shift 2 ;;
+        --print-config) break ;;
+        -*) die "unknown option $1 (see -h)" ;;
+        *) break ;;
+    esac
+done
+choose_processes "$count"
+start 1 0 '' 0 "$@"  # port 0: a free one, so that two runs do not collide
