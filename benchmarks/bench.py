@@ -149,7 +149,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--networks", default=",".join(KINDS), help="comma-separated: %(default)s")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--updates", type=int, default=0, help="updates of a round; 0: as many as last about 0.3 s")
+    parser.add_argument("--updates", type=int, default=0, help="updates of a round; 0: as many as last about 0.6 s")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", help="write everything there, as JSON")

@@ -183,7 +183,7 @@ def _given(bench: Bench, ours: Ours) -> Given:
     batches = list(islice(ours.stream.batches(0), UPDATES_OF_GATE))
     latents = []
     for batch in batches:
-        bits = draw(bench.config.seed, needs, batch.ordinals)
+        bits = draw(bench.config.seed, needs, batch.ordinals, bench.processes.device)
         for purpose in (Purpose.D_TURN_GENERATE, Purpose.G_TURN_GENERATE):
             latents.append(normal(bits[purpose][:, :latent], bench.processes.dtype))
     return Given([batch.images for batch in batches], latents)

@@ -70,7 +70,7 @@ class Game:
         for turn in range(self.turns):
             batch = next(batches)
             last = turn == self.turns - 1
-            bits = draw(self.seed, self._needs[last], batch.ordinals)
+            bits = draw(self.seed, self._needs[last], batch.ordinals, self.processes.device)
             self.discriminator_turn(batch, bits, self.images_seen + turn * self.batch_size)
         self.generator_turn(batch, bits)
         self.images_seen += self.images_per_update
@@ -118,7 +118,7 @@ class Game:
         if self.processes.count == 1:
             return
         batch = next(batches)
-        bits = draw(self.seed, self._needs[True], batch.ordinals)
+        bits = draw(self.seed, self._needs[True], batch.ordinals, self.processes.device)
         for player in (self.discriminator, self.generator):
             player.rehearsing = True
         self.discriminator_turn(batch, bits, self.images_seen)
@@ -132,9 +132,8 @@ class Game:
     def measure(self, count: int = 512) -> None:
         """Give the average its batch statistics, from fixed latents; on all ranks alike, nothing is communicated."""
         network = self.average.network
-        ordinals = torch.arange(count, device=self.processes.device)
-        bits = draw(self.seed, {Purpose.STATISTICS: network.latent}, ordinals)[Purpose.STATISTICS]
-        measure_statistics(network, normal(bits, self.processes.dtype))
+        bits = draw(self.seed, {Purpose.STATISTICS: network.latent}, range(count), self.processes.device)
+        measure_statistics(network, normal(bits[Purpose.STATISTICS], self.processes.dtype))
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All tensors that the game needs to go on, by file and name. The average's statistics are measured first."""

@@ -1,12 +1,16 @@
 """Every random number of a run is a function of (seed, purpose, ordinal): nothing random has state.
 
-The generator is Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), written in integer
-tensor operations, so that the CPU and a GPU give the same bits. Its counter is
+The generator is Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). The seed is its
+key, and its counter of 128 bits is
 
-    (block, purpose, ordinal low, ordinal high)        key: (seed low, seed high)
+    purpose << 58 | block << 40 | ordinal
 
-where `ordinal` counts samples over the whole run and over all processes. A process therefore draws only for its own
-samples, a resumed run needs no saved state, and no two draws of a run can meet.
+where `ordinal` counts samples over the whole run and over all processes (up to 10^12), and `block` the 128-bit blocks
+of one sample (up to 2^18). A process therefore draws only for its own samples, a resumed run needs no saved state, and
+no two draws of a run can meet.
+
+Recent releases of torch have this generator as an operator, which is private and may change. It is used where it proves
+to give the right bits; elsewhere integer tensor operations give the same ones, on the CPU and on a GPU.
 
 The unit is 16 random bits (eight to a block): enough for a dropout mask, an augmentation or a latent, and half the
 cost of 32. What is drawn stays an int16 tensor of raw bits until `uniform`, `normal` or `keep` reads it.
@@ -19,10 +23,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_BLOCK_BITS, _ORDINAL_BITS = 18, 40
 _CHUNK = 1 << 14  # counters handled at once: temporaries stay in the cache (seen: 9x slower per number at 36,000)
 
 BITS_PER_BLOCK = 8  # 16-bit units in one block of 128 bits
@@ -30,7 +37,7 @@ BITS_PER_BLOCK = 8  # 16-bit units in one block of 128 bits
 
 @unique
 class Purpose(IntEnum):
-    """What a number is for. The values are part of what a seed means: never renumber them."""
+    """What a number is for. The values, below 32, are part of what a seed means: never renumber them."""
 
     GENERATOR_WEIGHTS = 1
     DISCRIMINATOR_WEIGHTS = 2
@@ -49,6 +56,10 @@ class Purpose(IntEnum):
     G_TURN_GENERATE = 24
     G_TURN_REAL = 25
     G_TURN_FAKE = 26
+
+
+Plan = tuple[tuple[Purpose, int], ...]
+"""How many blocks for each purpose."""
 
 
 def philox(counter: Tensor, seed: int) -> Tensor:
@@ -74,36 +85,34 @@ def philox(counter: Tensor, seed: int) -> Tensor:
     return torch.stack([even[0], odd[0] & _MASK, even[1], odd[1] & _MASK])
 
 
-def draw(seed: int, purposes: Mapping[Purpose, int], ordinals: Tensor) -> dict[Purpose, Tensor]:
+def draw(
+    seed: int, purposes: Mapping[Purpose, int], ordinals: range, device: torch.device = CPU
+) -> dict[Purpose, Tensor]:
     """16-bit numbers for each sample and purpose, all in one evaluation of Philox.
 
     Args:
         seed: the run's seed.
         purposes: how many 16-bit numbers a sample needs for each purpose.
-        ordinals: int64 [n].
+        ordinals: of n consecutive samples.
+        device: where the numbers shall be.
 
     Returns:
         for each purpose int16 [n, count]: raw bits, the same whatever else is drawn beside them.
     """
     plan = tuple((purpose, -(-count // BITS_PER_BLOCK)) for purpose, count in purposes.items())
-    n = len(ordinals)
-    block, purpose_word, row = _layout(plan, n, ordinals.device)
-    of_row = ordinals[row]
-    bits = philox(torch.stack([block, purpose_word, of_row & _MASK, of_row >> 32]), seed).t().to(torch.int32)
-    bits = bits.contiguous().view(torch.int16)  # [blocks, 8]
-    parts = bits.split([n * blocks for _, blocks in plan])
-    return {
-        purpose: part.reshape(n, -1)[:, : purposes[purpose]] for (purpose, _), part in zip(plan, parts, strict=True)
-    }
+    bits = _blocks(seed, plan, ordinals, device).view(torch.int16).flatten(1)
+    drawn = {}
+    start = 0
+    for purpose, blocks in plan:
+        drawn[purpose] = bits[:, start : start + purposes[purpose]]
+        start += blocks * BITS_PER_BLOCK
+    return drawn
 
 
-def words(seed: int, purpose: Purpose, ordinals: Tensor, count: int) -> Tensor:
-    """int64 [n, count] of whole 32-bit numbers in [0, 2^32), for shuffling and choosing."""
-    blocks = -(-count // 4)
-    block, purpose_word, row = _layout(((purpose, blocks),), len(ordinals), ordinals.device)
-    of_row = ordinals[row]
-    bits = philox(torch.stack([block, purpose_word, of_row & _MASK, of_row >> 32]), seed)
-    return bits.t().reshape(len(ordinals), blocks * 4)[:, :count]
+def words(seed: int, purpose: Purpose, ordinals: range, count: int, device: torch.device = CPU) -> Tensor:
+    """int64 [n, count] of whole 32-bit numbers in [0, 2^32), for choosing."""
+    bits = _blocks(seed, ((purpose, -(-count // 4)),), ordinals, device)
+    return bits.view(torch.int32).flatten(1)[:, :count].to(torch.int64) & _MASK
 
 
 def uniform(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -116,21 +125,40 @@ def normal(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
     A look-up and no arithmetic, hence the same bits on every device. Mean 0, variance 1, largest magnitude 4.3.
     """
-    return _quantiles(bits.device)[bits.to(torch.int32) + 32768].to(dtype)
+    cells = (bits.to(torch.int32) + 32768).flatten()
+    return _quantiles(bits.device).index_select(0, cells).view(bits.shape).to(dtype)
 
 
 def keep(bits: Tensor, drop: float, dtype: torch.dtype) -> Tensor:
     """Dropout's factors from raw bits: 0 with probability `drop` (to 2^-16), else 1 / (1 - drop); mean exactly 1."""
     dropped = round(drop * 65536)
-    return (bits >= dropped - 32768).to(dtype).mul_(65536 / (65536 - dropped))
+    above = bits.to(dtype).sub_(dropped - 32768.5)  # never 0; stretched and clamped it costs half of a comparison
+    return above.mul_(2**18).clamp_(0, 65536 / (65536 - dropped))
 
 
-def permutation(seed: int, ordinal: int, n: int) -> Tensor:
-    """int64 [n]: a permutation of 0..n-1, one for each ordinal (a pass over the data), on the CPU."""
-    index = torch.arange(n)
-    constants = [torch.full_like(index, word) for word in (Purpose.SHUFFLE, ordinal & _MASK, ordinal >> 32)]
-    high, low = philox(torch.stack([index, *constants]), seed)[:2]
-    return torch.argsort((high << 31) ^ low, stable=True)
+def permutation(seed: int, turn: int, n: int) -> Tensor:
+    """int64 [n]: a permutation of 0..n-1, one for each turn (pass over the data), on the CPU."""
+    ordinals = range(turn * n, (turn + 1) * n)
+    return torch.argsort(_blocks(seed, ((Purpose.SHUFFLE, 1),), ordinals, CPU)[:, 0, 0], stable=True)
+
+
+def _blocks(seed: int, plan: Plan, ordinals: range, device: torch.device) -> Tensor:
+    """int64 [n, blocks, 2]: whole blocks for each ordinal, those of the first purpose first."""
+    assert ordinals.step == 1
+    assert ordinals.stop <= 1 << _ORDINAL_BITS, "a run has at most 2^40 samples"
+    keys, one = _first_keys(seed, plan, device)
+    keys = torch.add(keys, one, alpha=ordinals.start)
+    if _is_built_in(device):
+        return torch.ops.aten._philox_key_split(keys.view(torch.uint64), len(ordinals)).view(torch.int64)
+    return _split(keys, seed, len(ordinals))
+
+
+def _split(keys: Tensor, seed: int, n: int) -> Tensor:
+    """keys int64 [blocks, 2] (seed, counter) -> int64 [n, blocks, 2]: the blocks at n counters from each one on."""
+    counters = (keys[:, 1] + torch.arange(n, device=keys.device)[:, None]).flatten()
+    zeros = torch.zeros_like(counters)
+    a, b, c, d = philox(torch.stack([counters & _MASK, (counters >> 32) & _MASK, zeros, zeros]), seed)
+    return torch.stack([a | (b << 32), c | (d << 32)], dim=1).view(n, len(keys), 2)
 
 
 @lru_cache(maxsize=64)
@@ -144,12 +172,26 @@ def _constants(seed: int, device: torch.device) -> tuple[Tensor, tuple[Tensor, .
 
 
 @lru_cache(maxsize=64)
-def _layout(plan: tuple[tuple[Purpose, int], ...], n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts of the counters that are the same for every batch: block and purpose words, and the row of each."""
-    block = torch.cat([torch.arange(blocks).repeat(n) for _, blocks in plan])
-    purpose = torch.cat([torch.full((n * blocks,), int(purpose)) for purpose, blocks in plan])
-    row = torch.cat([torch.arange(n).repeat_interleave(blocks) for _, blocks in plan])
-    return block.to(device), purpose.to(device), row.to(device)
+def _first_keys(seed: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """int64 [blocks, 2]: (seed, counter at ordinal 0) of each block; and what one ordinal more adds."""
+    counters = []
+    for purpose, blocks in plan:
+        assert blocks <= 1 << _BLOCK_BITS, f"{purpose.name} needs too many numbers for one sample"
+        first = int(purpose) << (_BLOCK_BITS + _ORDINAL_BITS)
+        counters += [first | block << _ORDINAL_BITS for block in range(blocks)]
+    keys = torch.tensor([[seed, counter] for counter in counters], dtype=torch.int64)
+    return keys.view(-1, 2).to(device), torch.tensor([0, 1], device=device)
+
+
+@lru_cache(maxsize=8)
+def _is_built_in(device: torch.device) -> bool:
+    """Whether torch's own operator is there, and gives our bits on `device`."""
+    keys = torch.tensor([[3, 5], [1 << 40, (1 << 32) - 2]], device=device)
+    try:
+        found = torch.ops.aten._philox_key_split(keys.view(torch.uint64), 3).view(torch.int64)
+        return all(torch.equal(found[:, i], _split(keys[i : i + 1], int(keys[i, 0]), 3)[:, 0]) for i in range(2))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
 
 
 @lru_cache(maxsize=8)

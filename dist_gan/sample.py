@@ -66,7 +66,7 @@ def load_generator(path: Path, device: str | torch.device | None = None) -> Gene
 def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate: int) -> str:
     weight = next(generator.parameters())
     wanted = count + 1 if interpolate else count
-    latents = sample_latents(seed, torch.arange(wanted, device=weight.device), generator.latent, weight.dtype)
+    latents = sample_latents(seed, range(wanted), generator.latent, weight.device, weight.dtype)
     if interpolate:
         strips = [slerp(a, b, interpolate) for a, b in itertools.pairwise(latents)]
         latents = torch.cat(strips).to(weight)

@@ -7,15 +7,17 @@ from PIL import Image
 from torch import Tensor
 
 from dist_gan.networks.layers import Generator
-from dist_gan.randomness import Purpose, draw, normal
+from dist_gan.randomness import CPU, Purpose, draw, normal
 
 PIECE = 16
 """Images of one forward. Always full: kernels differ by shape, and their rounding with them."""
 
 
-def sample_latents(seed: int, ordinals: Tensor, latent: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[N, Z] standard normal: latent `i` of `seed` for each i of `ordinals` int64 [N]."""
-    return normal(draw(seed, {Purpose.SAMPLE: latent}, ordinals)[Purpose.SAMPLE], dtype)
+def sample_latents(
+    seed: int, ordinals: range, latent: int, device: torch.device = CPU, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """[N, Z] standard normal: latent `i` of `seed` for each i of `ordinals`."""
+    return normal(draw(seed, {Purpose.SAMPLE: latent}, ordinals, device)[Purpose.SAMPLE], dtype)
 
 
 @torch.no_grad()

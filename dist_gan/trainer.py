@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from dist_gan.checkpoint import Writer
 from dist_gan.console import Console, duration
 from dist_gan.data import Batch
@@ -65,7 +63,7 @@ class Trainer:
         self._waited = 0.0
         self._metrics: dict[str, float] = {}
         self._grid = sample_latents(
-            game.seed, torch.arange(cadence.grid, device=processes.device), game.average.network.latent, processes.dtype
+            game.seed, range(cadence.grid), game.average.network.latent, processes.device, processes.dtype
         )
 
     def run(self) -> int:

@@ -159,9 +159,9 @@ def _no_sync_on(half: str) -> Callable[..., Any]:
     return piece
 
 
-def _by_rank(seed: int, purposes: Any, ordinals: Any) -> Any:
+def _by_rank(seed: int, purposes: Any, ordinals: range, device: Any) -> Any:
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    return draw(seed, purposes, torch.arange(len(ordinals)) + 1000 * rank)
+    return draw(seed, purposes, range(1000 * rank, 1000 * rank + len(ordinals)), device)
 
 
 def _default_sampler(self: Stream, images_seen: int) -> Any:

@@ -39,7 +39,7 @@ def test_the_digits_are_digits(tmp_path: Path, mnist: Path) -> None:
     arguments = [f"run={run}", f"images={IMAGES}", "track.wandb=disabled", "sample.every=10000000"]
     assert train.main(arguments) == 0
     generator = load_generator(checkpoint.existing(run / "checkpoints")[-1], "cpu")
-    samples = generate(generator, sample_latents(1, torch.arange(2000), generator.latent))
+    samples = generate(generator, sample_latents(1, range(2000), generator.latent))
 
     real = MNIST().open(CPU)
     model = classifier(real.images, real.labels)  # type: ignore[attr-defined]

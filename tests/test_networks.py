@@ -16,7 +16,7 @@ SHAPES = [ImageShape(1, 28, 28), ImageShape(1, 32, 32), ImageShape(3, 64, 64)]
 
 
 def noise(bits: int, n: int) -> torch.Tensor:
-    return draw(0, {Purpose.D_TURN_REAL: bits}, torch.arange(n))[Purpose.D_TURN_REAL]
+    return draw(0, {Purpose.D_TURN_REAL: bits}, range(n))[Purpose.D_TURN_REAL]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -31,7 +31,7 @@ def test_contract(recipe: Recipe, shape: ImageShape) -> None:
     torch.manual_seed(2)
     again, other = recipe.build(shape, 3), recipe.build(shape, 4)
     n = recipe.whole * 2
-    z = sample_latents(0, torch.arange(n), G.latent)
+    z = sample_latents(0, range(n), G.latent)
     images = G(z, noise(G.noise_bits, n))
     assert images.shape == (n, *shape)
     assert images.abs().max() <= 1
@@ -127,7 +127,7 @@ def test_measured_statistics_make_eval_agree_with_training_on_average() -> None:
     with torch.no_grad():
         for parameter in G.parameters():
             parameter.mul_(1 if parameter.dim() == 1 else 20)
-    z = sample_latents(0, torch.arange(512), 8)
+    z = sample_latents(0, range(512), 8)
     measure_statistics(G, z)
     assert not G.training
     first = next(layer for layer in G.modules() if isinstance(layer, GroupBatchNorm2d))
@@ -143,9 +143,9 @@ def test_measured_statistics_make_eval_agree_with_training_on_average() -> None:
 def test_the_same_seed_gives_the_same_image_alone_or_among_many(recipe: Recipe) -> None:
     G = recipe.build(ImageShape(1, 32, 32), 0).generator
     measure_statistics(G, normal(noise(G.latent, 32)))
-    many = generate(G, sample_latents(4, torch.arange(50), G.latent))
-    few = generate(G, sample_latents(4, torch.arange(3), G.latent))
-    middle = generate(G, sample_latents(4, torch.arange(37, 38), G.latent))
+    many = generate(G, sample_latents(4, range(50), G.latent))
+    few = generate(G, sample_latents(4, range(3), G.latent))
+    middle = generate(G, sample_latents(4, range(37, 38), G.latent))
     assert torch.equal(many[:3], few)
     assert torch.equal(many[37:38], middle)
     assert many.dtype == torch.uint8

@@ -157,7 +157,7 @@ def terms(objective: Objective, D: Any, augment: Augment | None = None) -> Any:
     networks = recipe.build(shape, 0)
     augment = augment or NoAugment()
     needs = objective.needs(networks.generator, networks.discriminator, augment, last=True)
-    bits = draw(0, needs, torch.arange(6))
+    bits = draw(0, needs, range(6))
     real, fake = (torch.rand(6, *shape, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in (0, 1))
     D = D or networks.discriminator
     strengths = objective.strengths(0, 6)
@@ -197,7 +197,7 @@ def test_mixed_images_lie_between_and_differ_by_sample() -> None:
 @pytest.mark.parametrize("augment", [kind() for kind in members(AnyAugment)], ids=lambda augment: augment.name)
 def test_augmentations_are_differentiable_and_act_by_sample(augment: Augment) -> None:
     images = torch.rand(5, 3, 16, 16, requires_grad=True)
-    bits = draw(1, {Purpose.D_TURN_REAL: augment.bits()}, torch.arange(5))[Purpose.D_TURN_REAL]
+    bits = draw(1, {Purpose.D_TURN_REAL: augment.bits()}, range(5))[Purpose.D_TURN_REAL]
     out = augment(images, bits)
     assert out.shape == images.shape
     out.square().sum().backward()
@@ -208,7 +208,7 @@ def test_augmentations_are_differentiable_and_act_by_sample(augment: Augment) ->
 
 def test_translation_moves_by_whole_pixels_and_cutout_cuts() -> None:
     images = torch.arange(1.0, 65.0).view(1, 1, 8, 8).expand(200, 1, 8, 8)
-    bits = draw(1, {Purpose.D_TURN_REAL: 7}, torch.arange(200))[Purpose.D_TURN_REAL]
+    bits = draw(1, {Purpose.D_TURN_REAL: 7}, range(200))[Purpose.D_TURN_REAL]
     moved = DiffAugment(color=False, translation=0.25, cutout=0)(images, bits)
     shifts = set()
     for picture in moved[:, 0]:

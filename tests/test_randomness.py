@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dist_gan import randomness
 from dist_gan.randomness import Purpose, draw, keep, normal, permutation, philox, uniform, words
 
 KNOWN_ANSWERS = [  # Random123's kat_vectors for philox4x32 with 10 rounds: counter, key, result
@@ -27,9 +28,9 @@ def test_philox_does_not_depend_on_how_many_counters_are_handled_at_once() -> No
 
 
 def test_a_draw_is_a_function_of_seed_purpose_and_ordinal_alone() -> None:
-    together = draw(3, {A: 13, B: 20}, torch.arange(100, 164))
-    alone = draw(3, {B: 20}, torch.tensor([130]))
-    fewer = draw(3, {A: 5}, torch.arange(120, 140))
+    together = draw(3, {A: 13, B: 20}, range(100, 164))
+    alone = draw(3, {B: 20}, range(130, 131))
+    fewer = draw(3, {A: 5}, range(120, 140))
     assert together[A].dtype == torch.int16
     assert together[A].shape == (64, 13)
     assert torch.equal(together[B][30:31], alone[B])
@@ -37,19 +38,19 @@ def test_a_draw_is_a_function_of_seed_purpose_and_ordinal_alone() -> None:
 
 
 def test_seed_purpose_and_ordinal_each_matter() -> None:
-    base = draw(3, {A: 8}, torch.tensor([5]))[A]
+    base = draw(3, {A: 8}, range(5, 6))[A]
     others = [
-        draw(4, {A: 8}, torch.tensor([5]))[A],
-        draw(3 + 2**32, {A: 8}, torch.tensor([5]))[A],
-        draw(3, {B: 8}, torch.tensor([5]))[B],
-        draw(3, {A: 8}, torch.tensor([6]))[A],
-        draw(3, {A: 8}, torch.tensor([5 + 2**32]))[A],
+        draw(4, {A: 8}, range(5, 6))[A],
+        draw(3 + 2**32, {A: 8}, range(5, 6))[A],
+        draw(3, {B: 8}, range(5, 6))[B],
+        draw(3, {A: 8}, range(6, 7))[A],
+        draw(3, {A: 8}, range(5 + 2**32, 6 + 2**32))[A],
     ]
     assert all(not torch.equal(base, other) for other in others)
 
 
 def test_the_numbers_follow_their_distributions() -> None:
-    bits = draw(0, {A: 1000}, torch.arange(1000))[A]  # a million
+    bits = draw(0, {A: 1000}, range(1000))[A]  # a million
     u, z, kept = uniform(bits), normal(bits), keep(bits, 0.3, torch.float64)
     assert 0 < u.min() < 1e-4
     assert 1 - 1e-4 < u.max() < 1
@@ -73,6 +74,29 @@ def test_normal_and_keep_are_exact_over_all_cells() -> None:
     assert keep(cells, 0.3, torch.float64).mean().item() == pytest.approx(1, abs=1e-12)
 
 
+def test_torchs_own_philox_and_ours_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the one is in use, where torch has it."""
+    ordinals = range(2**32 - 3, 2**32 + 40)
+    built_in = randomness._is_built_in(randomness.CPU)
+    assert built_in == hasattr(torch.ops.aten, "_philox_key_split")
+    drawn = []
+    for chosen in (built_in, False):
+        monkeypatch.setattr(randomness, "_is_built_in", lambda device, chosen=chosen: chosen)
+        drawn += [(draw(7, {A: 13, B: 70}, ordinals), words(7, A, ordinals, 5), permutation(7, 3, 1000))]
+    (bits, chosen_words, order), (own_bits, own_words, own_order) = drawn
+    assert torch.equal(bits[A], own_bits[A])
+    assert torch.equal(bits[B], own_bits[B])
+    assert torch.equal(chosen_words, own_words)
+    assert torch.equal(order, own_order)
+
+
+def test_a_draw_is_philox_at_the_counter_that_is_documented() -> None:
+    (first,) = draw(7 + 2**40, {A: 16}, range(2**33 + 5, 2**33 + 6))[A]
+    counter = torch.tensor([5, (int(A) << 26) | (1 << 8) | 2, 0, 0])[:, None]  # the second block
+    expected = philox(counter, 7 + 2**40)[:, 0].to(torch.int32).view(torch.int16)
+    assert torch.equal(first[8:], expected)
+
+
 def test_each_pass_has_a_permutation_of_its_own() -> None:
     first, second = permutation(0, 0, 1000), permutation(0, 1, 1000)
     assert torch.equal(first.sort().values, torch.arange(1000))
@@ -82,7 +106,7 @@ def test_each_pass_has_a_permutation_of_its_own() -> None:
 
 
 def test_words_have_32_bits() -> None:
-    drawn = words(1, Purpose.STACK, torch.arange(10_000), 3)
+    drawn = words(1, Purpose.STACK, range(10_000), 3)
     assert drawn.shape == (10_000, 3)
     assert drawn.min() >= 0
     assert 2**32 - 2**20 < drawn.max() < 2**32
@@ -90,7 +114,7 @@ def test_words_have_32_bits() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_the_same_bits_on_a_gpu() -> None:
-    ordinals = torch.arange(500) + 2**33
-    cpu, gpu = (draw(9, {A: 33, B: 7}, ordinals.to(device))[A] for device in ("cpu", "cuda"))
+    ordinals = range(2**33, 2**33 + 500)
+    cpu, gpu = (draw(9, {A: 33, B: 7}, ordinals, torch.device(device))[A] for device in ("cpu", "cuda"))
     assert torch.equal(cpu, gpu.cpu())
     assert torch.equal(normal(cpu), normal(gpu).cpu())

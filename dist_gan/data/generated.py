@@ -27,8 +27,8 @@ class Generated(Source):
 
     def open(self, device: torch.device) -> Dataset:
         """The same images on every machine and with every seed."""
-        bits = draw(0, {Purpose.GENERATED_DATA: 3 + self.channels}, torch.arange(self.count))[Purpose.GENERATED_DATA]
-        u = uniform(bits)
+        bits = draw(0, {Purpose.GENERATED_DATA: 3 + self.channels}, range(self.count))
+        u = uniform(bits[Purpose.GENERATED_DATA])
         x, y, radius = (u[:, i, None, None] for i in range(3))
         axis = (torch.arange(self.size) + 0.5) / self.size
         distance = ((axis[None, None, :] - x).square() + (axis[None, :, None] - y).square()).sqrt()

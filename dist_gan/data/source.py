@@ -29,8 +29,8 @@ class Batch(NamedTuple):
     """[N, C, H, W] floating point in [-1, 1]."""
     labels: Tensor
     """[N] int64; empty where the data has none."""
-    ordinals: Tensor
-    """[N] int64: which samples of the run these are."""
+    ordinals: range
+    """Which N consecutive samples of the run these are."""
 
 
 Order = Callable[[range], Tensor]

@@ -50,12 +50,12 @@ class Stream:
         """Endless: this process's part of the global batch that begins at `images_seen`, and of those after it."""
         raw = self.dataset.batches(self._ranges(images_seen), self._order, self._choose)
         for ordinals, (images, labels) in zip(self._ranges(images_seen), raw, strict=True):
-            yield self._batch(torch.arange(ordinals.start, ordinals.stop, device=self.device), images, labels)
+            yield self._batch(ordinals, images, labels)
 
-    def _batch(self, ordinals: Tensor, images: Tensor, labels: Tensor) -> Batch:
+    def _batch(self, ordinals: range, images: Tensor, labels: Tensor) -> Batch:
         images = images.to(self.device, non_blocking=True).to(self.dtype).div_(127.5).sub_(1)
         if self.flip:
-            mirrored = draw(self.seed, {Purpose.FLIP: 1}, ordinals)[Purpose.FLIP] < 0
+            mirrored = draw(self.seed, {Purpose.FLIP: 1}, ordinals, self.device)[Purpose.FLIP] < 0
             images = torch.where(mirrored[:, :, None, None], images.flip(3), images)
         return Batch(images, labels.to(self.device, non_blocking=True), ordinals)
 
@@ -77,8 +77,7 @@ class Stream:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _choose(self, ordinals: range, k: int) -> Tensor:
-        which = torch.arange(ordinals.start, ordinals.stop, device=self.device)
-        return (words(self.seed, Purpose.STACK, which, k) * len(self.dataset)) >> 32
+        return (words(self.seed, Purpose.STACK, ordinals, k, self.device) * len(self.dataset)) >> 32
 
     def _permute(self, turn: int) -> Tensor:
         return permutation(self.seed, turn, len(self.dataset)).to(self.device)

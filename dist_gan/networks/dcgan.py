@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dist_gan.data.source import ImageShape
-from dist_gan.networks.layers import Discriminator, Generator, GroupBatchNorm2d, Networks, initialise
+from dist_gan.networks.layers import Discriminator, Generator, GroupBatchNorm2d, Networks, channels_last, initialise
 from dist_gan.networks.recipe import Recipe
 from dist_gan.randomness import Purpose
 
@@ -53,7 +53,7 @@ class DCGANDiscriminator(Discriminator):
 
     def logits(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """[N, C, H, W] -> [N]."""
-        return self.layers(images).flatten()
+        return self.layers(channels_last(images)).flatten()
 
 
 class DCGAN(Recipe):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dist_gan.randomness import Purpose, draw, normal, uniform
+from dist_gan.randomness import BITS_PER_BLOCK, Purpose, draw, normal, uniform
 
 
 class Generator(nn.Module, ABC):
@@ -85,6 +85,13 @@ class GroupBatchNorm2d(nn.Module):
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """[N, C, H, W] -> the same with the channels last in memory, which convolutions then hand on."""
+    if images.shape[1] == 1:  # both layouts are one; the strides say which is meant, and torch would not change them
+        return images.contiguous().squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def measure_statistics(generator: Generator, latents: Tensor) -> None:
     """Set the running statistics of a generator's batch normalisation to those of `latents` [N, Z], N a multiple of
@@ -119,7 +126,7 @@ Rule = Callable[[str, Tensor, nn.Module], tuple[str, float, float]]
 
 @torch.no_grad()
 def initialise(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> None:
-    """Fill every parameter from (seed, purpose, its place in the network).
+    """Fill every parameter from (seed, purpose, its place in the network): 8 numbers of an ordinal after the other.
 
     Args:
         network: what is filled, in place.
@@ -131,7 +138,9 @@ def initialise(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
     for layer in network.modules():
         for name, parameter in layer.named_parameters(recurse=False):
             kind, a, b = rule(name, parameter, layer)
-            bits = draw(seed, {purpose: parameter.numel()}, torch.tensor([ordinal]))[purpose]
+            ordinals = range(ordinal, ordinal - (-parameter.numel() // BITS_PER_BLOCK))
+            drawn = draw(seed, {purpose: BITS_PER_BLOCK}, ordinals)[purpose]
+            bits = drawn.flatten()[: parameter.numel()]
             values = a + b * normal(bits) if kind == "normal" else a + (b - a) * uniform(bits)
             parameter.copy_(values.view(parameter.shape))
-            ordinal += 1
+            ordinal = ordinals.stop
