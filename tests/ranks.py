@@ -164,13 +164,11 @@ def _by_rank(seed: int, purposes: Any, ordinals: range, device: Any) -> Any:
     return draw(seed, purposes, range(1000 * rank, 1000 * rank + len(ordinals)), device)
 
 
-def _default_sampler(self: Stream, images_seen: int) -> Any:
+def _default_sampler(self: Stream, ordinals: range) -> torch.Tensor:
     """torch's DistributedSampler: every W-th sample is a rank's."""
-    count = self.batch_size // self.share
-    start = images_seen
-    while True:
-        yield range(start + self.first // self.share, start + self.batch_size, count)
-        start += self.batch_size
+    start = ordinals.start - self.first
+    whole = _order(self, range(start, start + self.batch_size))
+    return whole[self.first // self.share :: self.batch_size // self.share]
 
 
 def _bare_mover(self: Processes, network: Any) -> Any:
@@ -188,6 +186,7 @@ def _static_graph(self: Processes, network: Any) -> Any:
 
 _generator_turn = Game.generator_turn
 _wrap = Processes.wrap
+_order = Stream._order
 MUTATIONS = {
     "none": (lambda: None, lambda: None),
     "wrapped D in G's turn": _patch(Game, "generator_turn", _wrapped_in_the_others_turn),
@@ -195,7 +194,7 @@ MUTATIONS = {
     "no_sync on the forward only": _patch(Player, "piece", _no_sync_on("forward")),
     "no_sync on the backward only": _patch(Player, "piece", _no_sync_on("backward")),
     "static_graph with a lazy penalty": _patch(Processes, "wrap", _static_graph),
-    "the default sampler": _patch(Stream, "_ranges", _default_sampler),
+    "the default sampler": _patch(Stream, "_order", _default_sampler),
     "noise by rank": _patch(game_module, "draw", _by_rank),
 }
 
