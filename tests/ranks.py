@@ -164,11 +164,10 @@ def _by_rank(seed: int, purposes: Any, ordinals: range, device: Any) -> Any:
     return draw(seed, purposes, range(1000 * rank, 1000 * rank + len(ordinals)), device)
 
 
-def _default_sampler(self: Stream, ordinals: range) -> torch.Tensor:
-    """torch's DistributedSampler: every W-th sample is a rank's."""
-    start = ordinals.start - self.first
-    whole = _order(self, range(start, start + self.batch_size))
-    return whole[self.first // self.share :: self.batch_size // self.share]
+def _default_sampler(self: Stream, turn: int) -> torch.Tensor:
+    """torch's RandomSampler: an order from a generator that every process has seeded for itself."""
+    generator = torch.Generator().manual_seed(self.first + turn)
+    return torch.randperm(len(self.dataset), generator=generator)
 
 
 def _bare_mover(self: Processes, network: Any) -> Any:
@@ -186,7 +185,6 @@ def _static_graph(self: Processes, network: Any) -> Any:
 
 _generator_turn = Game.generator_turn
 _wrap = Processes.wrap
-_order = Stream._order
 MUTATIONS = {
     "none": (lambda: None, lambda: None),
     "wrapped D in G's turn": _patch(Game, "generator_turn", _wrapped_in_the_others_turn),
@@ -194,7 +192,7 @@ MUTATIONS = {
     "no_sync on the forward only": _patch(Player, "piece", _no_sync_on("forward")),
     "no_sync on the backward only": _patch(Player, "piece", _no_sync_on("backward")),
     "static_graph with a lazy penalty": _patch(Processes, "wrap", _static_graph),
-    "the default sampler": _patch(Stream, "_order", _default_sampler),
+    "the default sampler": _patch(Stream, "_permute", _default_sampler),
     "noise by rank": _patch(game_module, "draw", _by_rank),
 }
 
