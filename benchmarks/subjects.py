@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from dist_gan.augment import NoAugment
 from dist_gan.config import Config
-from dist_gan.data import MNIST, Dataset, Generated, Stream
+from dist_gan.data import MNIST, Dataset, Generated
 from dist_gan.data.source import Resident
 from dist_gan.game import Game
 from dist_gan.networks import DCGAN, MLP
 from dist_gan.processes import Processes
 from dist_gan.randomness import Purpose, draw, normal
+from dist_gan.start import game_of, stream_of
 
 OURS, GROUPS, BEST, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",
@@ -43,19 +44,7 @@ class Ours:
     """dist_gan: Game and Stream, with the default meter and average."""
 
     def __init__(self, config: Config, processes: Processes, dataset: Dataset) -> None:
-        self.game = Game(
-            processes,
-            config.networks.build(dataset.shape, config.seed),
-            config.objective,
-            generator_optimizer=config.generator_optimizer,
-            discriminator_optimizer=config.discriminator_optimizer,
-            ema=config.ema,
-            augment=config.augment,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            piece=config.piece,
-            discriminator_turns=config.discriminator_turns,
-        )
+        self.game = game_of(config, processes, dataset)
         self.stream = stream_of(config, processes, dataset)
         self._batches = self.stream.batches(0)
 
@@ -73,19 +62,6 @@ class Ours:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
-    return Stream(
-        dataset,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        rank=0,
-        processes=1,
-        device=processes.device,
-        dtype=processes.dtype,
-        flip=config.data.flip,
-    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a run begins: afresh, or from which checkpoint."""
+"""Where a run begins: what its config makes, and from which checkpoint it goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,44 @@ from dist_gan import checkpoint
 from dist_gan.checkpoint import Checkpoint, CheckpointError
 from dist_gan.command_line import differences, parse
 from dist_gan.config import Config
+from dist_gan.data import Dataset, Stream
 from dist_gan.failures import its_status
+from dist_gan.game import Game, Watch
 from dist_gan.part import ConfigError
+from dist_gan.processes import Processes
 from dist_gan.run_folder import RunFolder
+
+
+def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
+    """This process's share of the batches that `config` describes."""
+    return Stream(
+        dataset,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=processes.rank,
+        processes=processes.count,
+        device=processes.device,
+        dtype=processes.dtype,
+        flip=config.data.flip,
+    )
+
+
+def game_of(config: Config, processes: Processes, dataset: Dataset, watch: Watch | None = None) -> Game:
+    """The game that `config` describes, before its first update."""
+    return Game(
+        processes,
+        config.networks.build(dataset.shape, config.seed),
+        config.objective,
+        generator_optimizer=config.generator_optimizer,
+        discriminator_optimizer=config.discriminator_optimizer,
+        ema=config.ema,
+        augment=config.augment,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        piece=config.piece,
+        discriminator_turns=config.discriminator_turns,
+        watch=watch,
+    )
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from dist_gan import __version__, checkpoint, debug
 from dist_gan.command_line import dump, help_text, load
 from dist_gan.config import Config
 from dist_gan.console import Console, duration
-from dist_gan.data import Dataset, Stream
+from dist_gan.data import Dataset
 from dist_gan.failures import failed, its_status, tell
 from dist_gan.game import Game
 from dist_gan.part import ConfigError
 from dist_gan.processes import Processes, check_launch, leave, world
 from dist_gan.run_folder import RunFolder
-from dist_gan.start import Start, begin
+from dist_gan.start import Start, begin, game_of, stream_of
 from dist_gan.tracker import Tracker, still_busy
 from dist_gan.trainer import Cadence, Desk, Trainer
 
@@ -65,7 +65,7 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
     for warning in config.unwise() + processes.unwise(config.precision):
         console.warn(warning)
     dataset = processes.together(lambda: config.data.open(processes.device))
-    stream = processes.together(lambda: _stream(config, processes, dataset))
+    stream = processes.together(lambda: stream_of(config, processes, dataset))
     folder = RunFolder(Path(config.run))
     try:
         found = processes.together(
@@ -75,7 +75,7 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
         assert start is not None
         with its_status(folder):
             if start.images_seen < config.images:
-                game = _game(config, processes, dataset, watch)
+                game = game_of(config, processes, dataset, watch)
                 _restore(game, start, processes, watch)
                 desk = _desk(config, folder, dataset, processes, console, start) if processes.is_first else None
                 _show(config, processes, game, dataset, console, start)
@@ -109,36 +109,6 @@ def train_in_debug(config: Config) -> int:
 def _configured(arguments: list[str]) -> Config:
     path = arguments.pop(0) if arguments and "=" not in arguments[0] and not arguments[0].startswith("-") else None
     return load(path, arguments)
-
-
-def _stream(config: Config, processes: Processes, dataset: Dataset) -> Stream:
-    return Stream(
-        dataset,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        rank=processes.rank,
-        processes=processes.count,
-        device=processes.device,
-        dtype=processes.dtype,
-        flip=config.data.flip,
-    )
-
-
-def _game(config: Config, processes: Processes, dataset: Dataset, watch: debug.Checks | None) -> Game:
-    return Game(
-        processes,
-        config.networks.build(dataset.shape, config.seed),
-        config.objective,
-        generator_optimizer=config.generator_optimizer,
-        discriminator_optimizer=config.discriminator_optimizer,
-        ema=config.ema,
-        augment=config.augment,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        piece=config.piece,
-        discriminator_turns=config.discriminator_turns,
-        watch=watch,
-    )
 
 
 def _restore(game: Game, start: Start, processes: Processes, watch: debug.Checks | None) -> None:
