@@ -1,6 +1,6 @@
 """The root of a run's configuration, and how it comes together: defaults <- YAML <- overrides, validated once."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from dist_gan.objective import Objective
 from dist_gan.optimizers import Adam
 from dist_gan.part import Part, free
 
+EXACT_PIECE = 16
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
 
 
@@ -62,6 +63,9 @@ class Config(Part):
     """Images of one turn of D, over all processes."""
     piece: int = free(0, ge=0)
     """Images of one forward and backward in a process: the unit of memory. 0: all of the process's share."""
+    exact: bool = False
+    """Bitwise the same model on any number of processes, for some speed: gradients of fixed pieces (16 images where
+    `piece` is 0) are added as integers, by deterministic kernels in one thread."""
     processes: int = free(0, ge=0)
     """The number of processes that is expected; another stops the run before it starts. 0: whatever is found."""
     discriminator_turns: int = Field(1, ge=1)
@@ -96,6 +100,16 @@ class Config(Part):
     sample: SampleGrid = SampleGrid()
     """Pictures."""
 
+    @property
+    def unit(self) -> int:
+        """The piece that is used; 0: all of a process's share."""
+        whole = self.networks.whole
+        return self.piece or (whole * -(-EXACT_PIECE // whole) if self.exact else 0)
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the model; in an exact run that includes the piece."""
+        return super().identity() | ({"piece": self.unit} if self.exact else {})
+
     def mistakes(self, world: int) -> list[str]:
         """Combinations that cannot work on `world` processes; each says what to change."""
         found = self.networks.mistakes(self.data.shape)
@@ -106,7 +120,7 @@ class Config(Part):
                 f"processes={world}"
             )
         whole = self.networks.whole
-        if self.batch_size % (world * max(1, self.piece)) or (self.piece or self.batch_size // world) % whole:
+        if self.batch_size % (world * max(1, self.unit)) or (self.unit or self.batch_size // world) % whole:
             found.append(self._split_mistake(world, whole))
         if self.debug and world > 1:
             found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
@@ -133,7 +147,7 @@ class Config(Part):
         return found
 
     def _split_mistake(self, world: int, whole: int) -> str:
-        piece = self.piece or whole
+        piece = self.unit or whole
         fitting = [n for n in range(1, self.batch_size // piece + 1) if self.batch_size % (n * piece) == 0]
         each = f" in pieces of {piece}" if piece > 1 else ""
         groups = f", and pieces hold whole groups of {whole} (networks.group)" if whole > 1 else ""

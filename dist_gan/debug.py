@@ -11,6 +11,7 @@ from dist_gan.config import Config
 from dist_gan.game import Game
 from dist_gan.objective import Terms
 from dist_gan.player import Player
+from dist_gan.processes import deterministic
 
 UPDATES = 4
 
@@ -73,7 +74,7 @@ def clear(folder: Path) -> None:
 def watch_everything() -> None:
     """Anomaly detection and deterministic kernels, for this process."""
     torch.autograd.set_detect_anomaly(True)
-    torch.use_deterministic_algorithms(True)
+    deterministic()
 
 
 def check_restored(game: Game, checkpoint: Checkpoint) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dist_gan.augment import Augment, NoAugment
 from dist_gan.data.source import Batch
 from dist_gan.ema import EMA, Average
+from dist_gan.exact import FixedPointSum
 from dist_gan.meter import Meter
 from dist_gan.networks.layers import Networks, measure_statistics
 from dist_gan.objective import Bits, Objective, Terms, latents
@@ -52,18 +53,20 @@ class Game:
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
         self.average = Average(ema, networks.generator)
-        self.generator = Player(networks.generator, generator_optimizer, processes)
-        self.discriminator = Player(networks.discriminator, discriminator_optimizer, processes)
+        self.piece = piece or batch_size // processes.count
+        exact_sum = FixedPointSum(processes, batch_size // self.piece) if processes.exact else None
+        self.generator = Player(networks.generator, generator_optimizer, processes, exact_sum)
+        self.discriminator = Player(networks.discriminator, discriminator_optimizer, processes, exact_sum)
         self.seed = seed
         self.batch_size = batch_size
-        self.piece = piece or batch_size // processes.count
         self.turns = discriminator_turns
         self.images_per_update = discriminator_turns * batch_size
         self.images_seen = 0
         self.meter = Meter(processes, batch_size)
         self.watch = watch
         self._needs = [objective.needs(*networks, self.augment, last=last) for last in (False, True)]
-        self._scale = processes.count / batch_size  # DDP averages over processes: sums become the global mean
+        # Sums become the global mean: DDP averages over processes, an exact sum does not.
+        self._scale = (1 if processes.exact else processes.count) / batch_size
 
     def update(self, batches: Iterator[Batch]) -> None:
         """D's turns, each on the next of `batches`, then G's turn on the last of them, then the average."""
@@ -115,7 +118,7 @@ class Game:
         DDP cuts its buckets anew after its first backward, and where an all-reduce's chunks lie decides in which order
         three or more ranks are added. After this a run that was resumed reduces exactly as one that never stopped.
         """
-        if self.processes.count == 1:
+        if self.processes.count == 1 or self.processes.exact:
             return
         batch = next(batches)
         bits = draw(self.seed, self._needs[True], batch.ordinals, self.processes.device)
@@ -170,4 +173,7 @@ class Game:
         share = len(batch.ordinals)
         for start in range(0, share, self.piece):
             part = slice(start, start + self.piece)
-            yield batch.images[part], {p: b[part] for p, b in bits.items()}, start + self.piece >= share
+            images = batch.images[part]
+            if self.processes.exact:
+                images = images.clone()  # where it lies in memory may choose a kernel
+            yield images, {p: b[part] for p, b in bits.items()}, start + self.piece >= share

@@ -65,7 +65,7 @@ class Objective(Part):
             share = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
             kinds["mixed"] = (real + share * (fake - real), mixed[:, 1:])
 
-        penalised = {penalty.at for penalty, _ in due}
+        penalised = [kind for kind in kinds if kind in {penalty.at for penalty, _ in due}]  # the order is that of sums
         plain = [kind for kind in kinds if kind not in penalised]
         logits: dict[str, Tensor] = {}
         if plain:

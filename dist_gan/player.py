@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dist_gan.exact import FixedPointSum
 from dist_gan.optimizers import Adam
 from dist_gan.processes import Processes
 
@@ -16,11 +17,15 @@ N = TypeVar("N", bound=nn.Module)
 class Player(Generic[N]):
     """One of the two. At rest its parameters require no gradient and its wrapper is not called."""
 
-    def __init__(self, network: N, optimizer: Adam, processes: Processes) -> None:
+    def __init__(
+        self, network: N, optimizer: Adam, processes: Processes, exact_sum: FixedPointSum | None = None
+    ) -> None:
+        """`exact_sum` reduces in place of DDP."""
         self.network = network
         """Bare: what the other player's turn, sampling and checkpoints use."""
         self.wrapped = processes.wrap(network)
         """What its own turn calls. Never in the other's turn: that would arm DDP's reducer."""
+        self.exact_sum = exact_sum
         self.recipe = optimizer
         self.processes = processes
         self.names = [name for name, _ in network.named_parameters()]
@@ -41,6 +46,8 @@ class Player(Generic[N]):
             parameter.requires_grad_(True)
         try:
             yield
+            if self.exact_sum is not None:
+                self._take(self.exact_sum.result())
             if not self.rehearsing:
                 self._move(images_seen)
         finally:
@@ -48,6 +55,8 @@ class Player(Generic[N]):
 
     def piece(self, *, last: bool) -> AbstractContextManager[None]:
         """Around forward *and* backward of one piece: gradients are reduced in the last one only."""
+        if self.exact_sum is not None:
+            return self._exact_piece(self.exact_sum)
         return nullcontext() if last else self.processes.unreduced(self.wrapped)
 
     def state(self) -> dict[str, Tensor]:
@@ -72,6 +81,19 @@ class Player(Generic[N]):
                     else value.to(parameter.device, copy=True)
                     for key, value in own.items()
                 }
+
+    @contextmanager
+    def _exact_piece(self, exact_sum: FixedPointSum) -> Iterator[None]:
+        yield
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        assert len(gradients) == len(self.parameters), "every parameter takes part in every piece"
+        exact_sum.add(gradients)
+        self.optimizer.zero_grad()
+
+    def _take(self, flat: Tensor) -> None:
+        parts = flat.split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(part.view(parameter.shape))
 
     @torch.no_grad()
     def _move(self, images_seen: int) -> None:

@@ -58,6 +58,12 @@ def is_peer_failure(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
+def deterministic() -> None:
+    """Kernels that give the same bits each time, in this process from now on; an error where there is none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products on a GPU want it
+    torch.use_deterministic_algorithms(True)
+
+
 def leave(code: int) -> NoReturn:
     """End this process now, without the exit handlers of the interpreter and of libraries.
 
@@ -72,8 +78,8 @@ def leave(code: int) -> NoReturn:
 class Processes:
     """This process among all of a run. Every method that reduces or shares must be called by all of them alike."""
 
-    def __init__(self, precision: str = "fp32", *, timeout_seconds: float = 600) -> None:
-        """Join the other processes, if the launcher started any."""
+    def __init__(self, precision: str = "fp32", *, exact: bool = False, timeout_seconds: float = 600) -> None:
+        """Join the other processes, if the launcher started any. `exact`: deterministic kernels, in one thread."""
         # In a process that had an Accelerator before (a second run in one process), its precision would stay.
         AcceleratorState._reset_state(reset_partial_state=False)
         _set_float32_precision(precision)
@@ -87,19 +93,24 @@ class Processes:
         )
         self.rank = self.accelerator.process_index
         self.count = self.accelerator.num_processes
+        self.exact = exact
         self.device = self.accelerator.device
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.is_first = self.accelerator.is_main_process
+        if exact:
+            deterministic()
+            torch.set_num_threads(1)  # how a CPU's products are cut into sums depends on it
         self.stop_signal = 0
         """The number of the signal that asked this process to stop; 0: none."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """DDP around `network` where there are several processes; mixed precision goes into its forward in place.
 
-        Its parameters must require gradients at this moment, else DDP never reduces them.
+        Its parameters must require gradients at this moment, else DDP never reduces them. No DDP where all is `exact`:
+        it adds floating-point numbers.
         """
-        wrapped: nn.Module = self.accelerator.prepare_model(network)
-        if self.count > 1:
+        wrapped: nn.Module = self.accelerator.prepare_model(network, evaluation_mode=self.exact)
+        if wrapped is not network:
             # Buffers are equal by construction. Not an argument: its name depends on torch's version.
             wrapped.broadcast_buffers = False  # type: ignore[assignment]
         return wrapped
@@ -120,6 +131,12 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, of a tensor of the same shape in each."""
         return self.accelerator.reduce(values, "sum") if self.count > 1 else values
+
+    def max(self, values: Tensor) -> Tensor:
+        """The largest of all processes, number by number."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+        return values
 
     def share(self, value: T) -> T:
         """Rank 0's value, on every rank."""

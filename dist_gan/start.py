@@ -42,7 +42,7 @@ def game_of(config: Config, processes: Processes, dataset: Dataset, watch: Watch
         augment=config.augment,
         seed=config.seed,
         batch_size=config.batch_size,
-        piece=config.piece,
+        piece=config.unit,
         discriminator_turns=config.discriminator_turns,
         watch=watch,
     )

@@ -1,6 +1,5 @@
 """Train a GAN: `accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=value ...]` (see `--help`)."""
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: Config, watch: debug.Checks | None = None) -> int:
     """One run from its start (or resume) to its end. Returns 0 when it ended in good order, else raises."""
-    processes = Processes(config.precision)
+    processes = Processes(config.precision, exact=config.exact)
     processes.listen()
     console = Console(speaks=processes.is_first, style=config.console)
     for warning in config.unwise() + processes.unwise(config.precision):
@@ -94,7 +93,6 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
 def train_in_debug(config: Config) -> int:
     """A few updates, a checkpoint, a resume from it, a few more: everything once, everything checked."""
     begun = time.perf_counter()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products on a GPU want it
     debug.watch_everything()
     half, whole = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
     debug.clear(Path(half.run))
@@ -143,7 +141,7 @@ def _show(config: Config, processes: Processes, game: Game, dataset: Dataset, co
     G, D = (sum(p.numel() for p in player.parameters) for player in (game.generator, game.discriminator))
     shape = "x".join(map(str, dataset.shape))
     where = f", going on from {start.images_seen:,}" if start.images_seen else ""
-    if start.images_seen and start.processes != processes.count:
+    if start.images_seen and start.processes != processes.count and not config.exact:
         where += f" (saved on {start.processes} processes: equal to rounding, not to the bit)"
     share = config.batch_size // processes.count
     rows = [
@@ -151,9 +149,9 @@ def _show(config: Config, processes: Processes, game: Game, dataset: Dataset, co
         (
             "world",
             f"{processes.count} process{'es' if processes.count > 1 else ''}, batch {config.batch_size}"
-            f" = {processes.count} x {share}" + (f" in pieces of {config.piece}" if config.piece else ""),
+            f" = {processes.count} x {share}" + (f" in pieces of {config.unit}" if config.unit else ""),
         ),
-        ("precision", config.precision),
+        ("precision", config.precision + (", exact" if config.exact else "")),
         ("networks", f"{config.networks.name}: G {G:,} and D {D:,} parameters"),
         ("objective", " + ".join([config.objective.loss.name, *(p.name for p in config.objective.penalties)])),
         ("data", f"{config.data.name}: {len(dataset):,} images of {shape}"),

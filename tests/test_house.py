@@ -24,7 +24,18 @@ PARTS = {
     "data",
     "objective",
 }
-RUNTIME = {"processes", "player", "game", "meter", "checkpoint", "run_folder", "tracker", "console", "trainer"} | {
+RUNTIME = {
+    "processes",
+    "player",
+    "game",
+    "exact",
+    "meter",
+    "checkpoint",
+    "run_folder",
+    "tracker",
+    "console",
+    "trainer",
+} | {
     "debug",
     "failures",
     "start",
