@@ -17,6 +17,7 @@ from dist_gan.optimizers import Adam
 from dist_gan.player import Player
 from dist_gan.processes import Processes
 from dist_gan.randomness import Purpose, draw, normal
+from dist_gan.wire import claim
 
 
 class Watch(Protocol):
@@ -85,7 +86,7 @@ class Game:
         """D moves; G is called bare, without gradients."""
         strengths = self.objective.strengths(images_seen, self.batch_size)
         D, G = self.discriminator, self.generator
-        with D.turn(images_seen):
+        with claim("D_gradients"), D.turn(images_seen):
             for real, own, last in self._pieces(batch, bits):
                 with D.piece(last=last):
                     with torch.no_grad():
@@ -101,7 +102,7 @@ class Game:
     def generator_turn(self, batch: Batch, bits: Bits) -> None:
         """G moves; D is called bare and frozen."""
         D, G = self.discriminator, self.generator
-        with G.turn(self.images_seen):
+        with claim("G_gradients"), G.turn(self.images_seen):
             for real, own, last in self._pieces(batch, bits):
                 with G.piece(last=last):
                     fake = self._generate(G.wrapped, own[Purpose.G_TURN_GENERATE])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dist_gan.objective import Terms
 from dist_gan.processes import STOP_SIGNALS, Processes
+from dist_gan.wire import claim
 
 _PIECE_OF_D = ("D/loss", "D/penalty", "D/real_logit", "D/fake_logit", "D/real_as_real", "D/fake_as_real")
 _PIECE_OF_G = ("G/loss",)
@@ -75,7 +76,8 @@ class Meter:
         """
         asked = [float(self.processes.stop_signal == number) for number in STOP_SIGNALS]
         local = torch.cat([*self._sums.values(), self._none.new_tensor(asked).double()])
-        values = self.processes.sum(local).tolist()
+        with claim("metrics"):
+            values = self.processes.sum(local).tolist()
         stop = next((int(n) for n, ranks in zip(STOP_SIGNALS, values[-len(asked) :], strict=True) if ranks), 0)
         values = values[: -len(asked)]
         sums = dict(zip((name for group in self._sums for name in group), values, strict=True))

@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from dist_gan.checkpoint import CheckpointError
 from dist_gan.part import ConfigError
+from dist_gan.wire import claim
 
 T = TypeVar("T")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+AGREEMENT = "agreement"
+"""The purpose of what processes tell each other at the start and the end of a run."""
 REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 
@@ -109,7 +112,8 @@ class Processes:
         Its parameters must require gradients at this moment, else DDP never reduces them. No DDP where all is `exact`:
         it adds floating-point numbers.
         """
-        wrapped: nn.Module = self.accelerator.prepare_model(network, evaluation_mode=self.exact)
+        with claim(AGREEMENT):
+            wrapped: nn.Module = self.accelerator.prepare_model(network, evaluation_mode=self.exact)
         if wrapped is not network:
             # Buffers are equal by construction. Not an argument: its name depends on torch's version.
             wrapped.broadcast_buffers = False  # type: ignore[assignment]
@@ -140,7 +144,10 @@ class Processes:
 
     def share(self, value: T) -> T:
         """Rank 0's value, on every rank."""
-        return broadcast_object_list([value])[0] if self.count > 1 else value
+        if self.count == 1:
+            return value
+        with claim(AGREEMENT):
+            return broadcast_object_list([value])[0]
 
     def together(self, action: Callable[[], T]) -> T:
         """Run `action` on every rank; where it fails on any, every rank raises the first one's error (a
@@ -155,7 +162,8 @@ class Processes:
         except (ConfigError, CheckpointError, OSError) as error:
             failure = error
         if self.count > 1:
-            failures = gather_object([failure])
+            with claim(AGREEMENT):
+                failures = gather_object([failure])
             failure = next((f for f in failures if f is not None), None)
         if failure is not None:
             failure.everywhere = True  # type: ignore[attr-defined]  # rank 0 alone needs to tell it
@@ -164,7 +172,8 @@ class Processes:
 
     def wait(self) -> None:
         """Until all are here."""
-        self.accelerator.wait_for_everyone()
+        with claim(AGREEMENT):
+            self.accelerator.wait_for_everyone()
 
     def listen(self) -> None:
         """From now on SIGTERM, SIGUSR1 and the first Ctrl-C only ask to stop after an update, in good order."""

@@ -14,6 +14,7 @@ from dist_gan.processes import Processes
 from dist_gan.run_folder import RunFolder
 from dist_gan.sampling import generate, sample_latents, save_grid, to_uint8
 from dist_gan.tracker import Tracker
+from dist_gan.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Trainer:
         self._clock = (time.perf_counter(), game.images_seen)
         self._waited = 0.0
         self._metrics: dict[str, float] = {}
+        self._wire: dict[str, float] = {}
         self._grid = sample_latents(
             game.seed, range(cadence.grid), game.average.network.latent, processes.device, processes.dtype
         )
@@ -84,7 +86,11 @@ class Trainer:
         stop = 0
         try:
             while game.images_seen < cadence.images and not stop:
-                game.update(batches)
+                # After a first update all is set up, and the next is as every other.
+                if self.processes.count > 1 and not self._wire and game.images_seen > first:
+                    self._count_an_update(batches)
+                else:
+                    game.update(batches)
                 done = game.images_seen >= cadence.images
                 # Several processes must agree, and do so whenever their metrics are reduced anyway.
                 stop = self.processes.stop_signal if self.processes.count == 1 else 0
@@ -114,7 +120,7 @@ class Trainer:
         seen = self.game.images_seen
         metrics["images_per_second"] = (seen - before) / (now - then)
         metrics["seconds_waiting_for_data"] = self._waited
-        metrics |= peak_memory()
+        metrics |= peak_memory() | self._wire
         self._clock, self._waited = (now, seen), 0.0
         self._metrics = metrics
         if self.desk is not None:
@@ -123,6 +129,16 @@ class Trainer:
             self.console.progress(seen, self.cadence.images, metrics, last.name if last else "")
             self._status("running")
         return stop
+
+    def _count_an_update(self, batches: Iterator[Batch]) -> None:
+        with Wire() as wire:
+            self.game.update(batches)
+        totals = wire.totals()
+        for purpose, (collectives, size) in totals.items():
+            self._wire |= {f"wire/{purpose}_collectives": collectives, f"wire/{purpose}_bytes": size}
+        rows = [(purpose, f"{n} of {size:,} bytes in all") for purpose, (n, size) in totals.items()]
+        rows.append(("metrics", f"1, every {self.cadence.track:,} images"))
+        self.console.table("collectives of one update, by purpose", rows)
 
     def _sample(self) -> None:
         self.game.measure()

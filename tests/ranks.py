@@ -6,29 +6,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dist_gan import game as game_module
+from dist_gan import train
 from dist_gan.data.stream import Stream
 from dist_gan.game import Game
 from dist_gan.player import Player
 from dist_gan.processes import Processes, leave
 from dist_gan.randomness import draw
+from dist_gan.wire import Wire
 from tests import tiny
-
-
-class Wire(TorchDispatchMode):
-    """Counts what goes over the wire: (operation, elements) of every c10d call, the reducer's too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[str, int]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "c10d":
-            tensors = args[0] if isinstance(args[0], list | tuple) else [args[0]]
-            self.calls.append((func._opname, sum(t.numel() for t in tensors if isinstance(t, torch.Tensor))))
-        return func(*args, **(kwargs or {}))
+from tests.test_run import SMALL
 
 
 def equal_everywhere(processes: Processes, game: Game) -> bool:
@@ -51,18 +39,25 @@ def wire(processes: Processes) -> dict[str, Any]:
                     source = tiny.batches(processes, game.images_seen, data)
                     with Wire() as counted:
                         game.update(source)
-                    calls.append(counted.calls)
+                    calls.append([tuple(call) for call in counted.calls])
                 with Wire() as counted:
                     game.meter.read()
                 D, G = (sum(p.numel() for p in player.parameters) for player in (game.discriminator, game.generator))
                 found[f"{kind}, penalties {penalties}, {pieces} pieces"] = {
                     "updates": calls,
-                    "reading": counted.calls,
+                    "reading": [tuple(call) for call in counted.calls],
                     "D": D,
                     "G": G,
                     "equal": equal_everywhere(processes, game),
                 }
     return found
+
+
+def accounted(processes: Processes) -> dict[str, Any]:
+    """Every collective of a whole run, from its first word to its last."""
+    with Wire() as wire:
+        assert train.main([*SMALL, "images=1280", "track.every=320", f"run={sys.argv[2]}.run"]) == 0
+    return {"calls": [tuple(call) for call in wire.calls]}
 
 
 def same(processes: Processes) -> dict[str, Any]:
@@ -111,7 +106,7 @@ def mutated(processes: Processes) -> dict[str, Any]:
                 game.update(source)
             found[name] = {
                 "state": tiny.state(game),
-                "calls": counted.calls,
+                "calls": [tuple(call) for call in counted.calls],
                 "equal": equal_everywhere(processes, game),
                 "error": "",
             }
@@ -202,5 +197,6 @@ if __name__ == "__main__":
     results = globals()[scenario](joined)
     if joined.is_first:
         torch.save(results, out)
-    joined.close()
+    if torch.distributed.is_initialized():  # a whole run has closed it
+        joined.close()
     leave(0)

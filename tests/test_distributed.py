@@ -12,8 +12,11 @@ Ranks = Callable[..., Any]
 EXACT = 1e-12
 
 
-def is_one_reduction_each(calls: list[tuple[str, int]], D: int, G: int) -> bool:
-    return calls == [("allreduce_", D), ("allreduce_", G)]
+def is_one_reduction_each(calls: list[tuple[str, str, int, int]], D: int, G: int, width: int = 4) -> bool:
+    return calls == [
+        ("D_gradients", "allreduce_", D, D * width),
+        ("G_gradients", "allreduce_", G, G * width),
+    ]
 
 
 def test_an_update_reduces_d_once_and_g_once_and_nothing_else(ranks: Ranks) -> None:
@@ -22,8 +25,16 @@ def test_an_update_reduces_d_once_and_g_once_and_nothing_else(ranks: Ranks) -> N
     for case, seen in found.items():
         for calls in seen["updates"]:
             assert is_one_reduction_each(calls, seen["D"], seen["G"]), (case, calls)
-        assert len(seen["reading"]) == 1, case
+        assert [call[0] for call in seen["reading"]] == ["metrics"], case
         assert seen["equal"], f"{case}: ranks differ"
+
+
+def test_every_collective_of_a_run_has_a_purpose(ranks: Ranks) -> None:
+    """20 updates, two more to rehearse; metrics four times; the rest are the start and the end."""
+    calls = ranks("accounted")["calls"]
+    assert {call[0] for call in calls} == {"agreement", "D_gradients", "G_gradients", "metrics"}
+    sums = [call[0] for call in calls if call[1] == "allreduce_"]  # DDP also tells its buckets, once
+    assert [sums.count(name) for name in ("D_gradients", "G_gradients", "metrics")] == [22, 22, 4]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +93,7 @@ def test_every_mutation_is_caught(ranks: Ranks, double: Processes) -> None:
     def proved(seen: dict[str, Any]) -> bool:
         return (
             not seen["error"]
-            and is_one_reduction_each(seen["calls"], D, G)
+            and is_one_reduction_each(seen["calls"], D, G, width=8)
             and seen["equal"]
             and tiny.difference(seen["state"], right) < EXACT
         )

@@ -26,16 +26,16 @@ PARTS = {
 }
 RUNTIME = {
     "processes",
+    "wire",
+    "exact",
     "player",
     "game",
-    "exact",
     "meter",
     "checkpoint",
     "run_folder",
     "tracker",
     "console",
     "trainer",
-} | {
     "debug",
     "failures",
     "start",
