@@ -136,9 +136,11 @@ class Trainer:
         totals = wire.totals()
         for purpose, (collectives, size) in totals.items():
             self._wire |= {f"wire/{purpose}_collectives": collectives, f"wire/{purpose}_bytes": size}
-        rows = [(purpose, f"{n} of {size:,} bytes in all") for purpose, (n, size) in totals.items()]
-        rows.append(("metrics", f"1, every {self.cadence.track:,} images"))
-        self.console.table("collectives of one update, by purpose", rows)
+        rows = [
+            (purpose, f"{n} collective{'s' if n > 1 else ''}, {size:,} bytes") for purpose, (n, size) in totals.items()
+        ]
+        rows.append(("metrics", f"1 collective, every {self.cadence.track:,} images"))
+        self.console.table("on the wire in one update", rows)
 
     def _sample(self) -> None:
         self.game.measure()

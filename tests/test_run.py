@@ -109,6 +109,16 @@ def test_resumed_is_bitwise_never_stopped(tmp_path: Path, small: list[str], pena
     assert lines == sorted(set(lines))
 
 
+@pytest.mark.parametrize("small", [SMALL, SMALL_DCGAN], ids=["mlp", "dcgan"])
+def test_watching_a_run_does_not_change_it(tmp_path: Path, small: list[str]) -> None:
+    """Metrics, pictures, checkpoints and trackers, all at every update or none at all."""
+    busy = ["track={every: 64, tensorboard: true, wandb: offline}", "sample={every: 64, count: 5}", "save.every=64"]
+    quiet = ["track.every=1000000", "sample={every: 1000000, count: 64}", "save.every=1000000"]
+    assert run(tmp_path / "busy", 1280, *busy, small=small) == 0
+    assert run(tmp_path / "quiet", 1280, *quiet, small=small) == 0
+    assert_same(newest(tmp_path / "busy"), newest(tmp_path / "quiet"))
+
+
 def test_seeds_differ(tmp_path: Path) -> None:
     for seed in (0, 1):
         assert run(tmp_path / f"{seed}", 128, f"seed={seed}") == 0
