@@ -2,10 +2,12 @@
 
 SIGTERM, SIGINT and SIGUSR1 go on to the ranks and nothing else happens: they save, and this ends when they have. The
 launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. And
-a rank's failure gives its exit code and at most a line, where the launcher would give 1 and a traceback.
+a rank's failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
+that have ended well say nothing of how they lost the head node's store, which closes first (torch shows a traceback).
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -35,9 +37,15 @@ def main() -> int:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
             signal.signal(number, pass_on)
+    quiet = "TORCH_CPP_LOG_LEVEL" not in os.environ  # torch reads it once, when it is imported
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from accelerate.commands.launch import main as accelerate_launch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    if quiet:
+        del os.environ["TORCH_CPP_LOG_LEVEL"]  # the ranks' own warnings stay
+    agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
+    agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
     try:
         accelerate_launch()
     except ChildFailedError as error:

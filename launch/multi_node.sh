@@ -40,6 +40,6 @@ for name in nodes rank head port; do
 done
 is_count "$nodes" || die "--nodes $nodes: expected a number of nodes"
 [[ $rank == 0 ]] || { is_count "$rank" && ((rank < nodes)); } || die "--rank $rank: expected 0 to $((nodes - 1))"
-is_count "$port" || die "--port $port: expected the number of a port"
+{ is_count "$port" && ((port < 65536)); } || die "--port $port: expected the number of a port"
 choose_processes "$count"
 start "$nodes" "$rank" "$head" "$port" "$@"

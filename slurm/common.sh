@@ -11,6 +11,7 @@ die() {
     exit 2
 }
 
+run=
 newest_checkpoint() { printf '%s\n' "$run"/checkpoints/images-* | tail -n 1; }
 
 status() { cat "$run/status.json" 2>/dev/null || true; }
@@ -19,9 +20,10 @@ status() { cat "$run/status.json" 2>/dev/null || true; }
 field() { status | sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\).*/\1/p"; }
 
 # train [CONFIG.yaml] [key=value ...]: a launcher on each node, then requeue or end. {task} is the task of a job array.
+# With `saves` set it saves so many times as often as configured, unless the command line says how often.
 train() {
     set -- "${@//\{task\}/${SLURM_ARRAY_TASK_ID:-}}"
-    local each=${SLURM_GPUS_ON_NODE:-0} hosts head port code=0 status_before checkpoint_before
+    local each=${SLURM_GPUS_ON_NODE:-0} config every hosts head port code=0 status_before='' checkpoint_before
     if ((each == 0)); then
         each=${CPU_PROCESSES:-}
         [[ -n $each ]] || die "the job has no GPU. Ask for some (sbatch --gpus-per-node=N ...), or for processes on the" \
@@ -29,8 +31,13 @@ train() {
         export ACCELERATE_USE_CPU=true
     fi
     local step=(srun --cpus-per-task="$SLURM_CPUS_PER_TASK" ${SRUN_OPTIONS[@]+"${SRUN_OPTIONS[@]}"})
-    run=$("${step[@]}" --nodes=1 --ntasks=1 launch/local.sh -n 1 "$@" --print-config \
-        | sed -n "s/^run: '\{0,1\}\(.*[^']\)'\{0,1\}$/\1/p")
+    config=$("${step[@]}" --nodes=1 --ntasks=1 launch/local.sh -n 1 "$@" --print-config) || requeue_or_end $?
+    run=$(sed -n "s/^run: '\{0,1\}\(.*[^']\)'\{0,1\}$/\1/p" <<< "$config")
+    [[ -n $run ]] || die "the printed config has no line 'run: ...'; do SRUN_OPTIONS change it? $config"
+    if [[ -n ${saves:-} && " $*" != *" save"[.=]* ]]; then
+        every=$(sed -n '/^save:/,/^[^ ]/s/^  every: //p' <<< "$config")
+        set -- "$@" "save.every=$(((every + saves - 1) / saves))"
+    fi
     mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
     head=${hosts[0]:?no node in SLURM_JOB_NODELIST=$SLURM_JOB_NODELIST}
     port=$((10000 + SLURM_JOB_ID % 20000)) # below the ephemeral ports; every task of an array has a job id of its own
@@ -45,21 +52,28 @@ train() {
     requeue_or_end "$code"
 }
 
+# SLURM is about to take the nodes of this job for another one.
+preempted() { [[ $(scontrol show job "$job") == *" PreemptTime="[0-9]* ]]; }
+
 # The run's status.json decides: the launcher's exit code does not tell a stop in good order from the end.
 requeue_or_end() {
-    local state exit_code job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
-    state=$(field state) exit_code=$(field exit_code)
-    if [[ $state == finished ]]; then
+    local state exit_code wrote='' job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    state=$(field state) exit_code=$(field exit_code) job=${job:-$SLURM_JOB_ID}
+    [[ $(status) == "$status_before" ]] || wrote=yes
+    if [[ $state == finished && (-n $wrote || $1 == 0) ]]; then
         exit "$1"
-    elif [[ $(status) == "$status_before" ]]; then
-        echo "slurm: $run/status.json was not written: the run did not begin; not requeued"
-    elif [[ $state == failed && $exit_code == [234] ]]; then
+    elif [[ -n $wrote && $state == failed && $exit_code == [234] ]]; then
         echo "slurm: failed with exit code $exit_code, which would come again; not requeued"
+    elif preempted; then
+        echo "slurm: preempted; requeued"
+        scontrol requeue "$job" && exit 0
+    elif [[ -z $wrote ]]; then
+        echo "slurm: the run did not begin; not requeued"
     elif [[ $(newest_checkpoint) == "$checkpoint_before" ]]; then
         echo "slurm: $state, without a new checkpoint in this attempt; not requeued"
     else
         echo "slurm: $state; requeued to go on from $(newest_checkpoint)"
-        scontrol requeue "${job:-$SLURM_JOB_ID}" && exit 0
+        scontrol requeue "$job" && exit 0
     fi
-    exit "$((${1} > 0 ? ${1} : 1))"
+    exit "$(($1 > 0 ? $1 : 1))"
 }
