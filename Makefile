@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup setup-dev train test fix bench clean
+.PHONY: setup setup-dev train test faults fix bench proof clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,12 +39,18 @@ test: setup-dev
 	$(BIN)/shellcheck --severity=style launch/*.sh slurm/*.sh slurm/*.sbatch slurm/*.example .ci/run
 	$(BIN)/python -m pytest
 
+faults: setup-dev
+	$(BIN)/python -m tests.faults
+
 fix: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py
+
+proof: setup-dev
+	$(BIN)/python -m tests.proof
 
 clean:
 	rm -rf $(VENV) build *.egg-info

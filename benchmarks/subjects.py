@@ -1,5 +1,6 @@
 """What bench.py compares: dist_gan as train.py sets it up, and how every candidate is made from the same weights."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -20,9 +21,10 @@ from dist_gan.processes import Processes
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.start import game_of, stream_of
 
-OURS, GROUPS, BEST, CLASSIC, DDP, LIGHTNING = (
+OURS, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",
     "dist_gan, groups of 16",
+    "dist_gan, exact",
     "best",
     "classic",
     "best + raw DDP",
@@ -76,6 +78,12 @@ class Bench:
     def ours(self, config: Config | None = None) -> Ours:
         return Ours(config or self.config, self.processes, self.dataset)
 
+    def exact(self, config: Config) -> Ours:
+        """With the threads and kernels of all the others: what pieces and sums of integers cost."""
+        processes = copy.copy(self.processes)
+        processes.exact = True
+        return Ours(config.model_copy(update={"exact": True}), processes, self.dataset)
+
     def classic(self, given: "Given | None" = None) -> Classic:
         return Classic(self._setup(given, channels_last=False))
 
@@ -102,9 +110,11 @@ class Bench:
             missing[LIGHTNING] = "the package lightning is not installed"
         makers[OURS] = self.ours
         recipe = self.config.networks
+        small = self.config
         if isinstance(recipe, DCGAN):
-            groups = self.config.model_copy(update={"networks": recipe.model_copy(update={"group": 16})})
-            makers[GROUPS] = lambda: self.ours(groups)
+            small = self.config.model_copy(update={"networks": recipe.model_copy(update={"group": 16})})
+            makers[GROUPS] = lambda: self.ours(small)
+        makers[EXACT] = lambda: self.exact(small)
         return makers, missing
 
     def _setup(self, given: "Given | None", *, channels_last: bool) -> Setup:
