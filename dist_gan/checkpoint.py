@@ -25,6 +25,8 @@ from torch import Tensor
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 2**20
+"""Bytes; all other sizes are capped by what the manifest says."""
 NOT_A_NAME = {"", ".", ".."}
 FAILURES = 3
 """So many saves that fail one after the other end the run; fewer are warnings."""
@@ -85,9 +87,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
         manifest["sha256"] = _digest(_canonical(manifest))
         _write_through(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
         _sync_folder(temporary)
-        if target.exists():  # of an earlier start that a resume from an older one has overtaken
-            _discard(target)
-        temporary.rename(target)
+        temporary.rename(target)  # an OSError where there is one already: what was published is never replaced
         _sync_folder(parent)
     except BaseException:
         _remove(temporary)
@@ -204,17 +204,17 @@ class Writer:
 
 def _read_files(path: Path) -> dict[str, bytes]:
     """All files of a checkpoint, verified. Raises OSError or ValueError naming the file."""
-    raw = (path / MANIFEST).read_bytes()
+    raw = _read_at_most(path / MANIFEST, LARGEST_MANIFEST)
     try:
         manifest = json.loads(raw)
         own = manifest.pop("sha256")
+        if raw != json.dumps({**manifest, "sha256": own}, indent=1).encode() or own != _digest(_canonical(manifest)):
+            raise ValueError("its content and its own SHA-256 differ")
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']}, and this version reads {FORMAT}")
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{MANIFEST}: {error!r}") from None
-    if own != _digest(_canonical(manifest)) or raw != json.dumps({**manifest, "sha256": own}, indent=1).encode():
-        raise ValueError(f"{MANIFEST}: its content and its own SHA-256 differ")
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"{MANIFEST}: format {manifest['format']}, and this version reads {FORMAT}")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST}: {error or type(error).__name__}") from None
     for name in files:
         if name in NOT_A_NAME or Path(name).name != name:
             raise ValueError(f"{MANIFEST}: {name!r} leaves the folder")
@@ -222,14 +222,22 @@ def _read_files(path: Path) -> dict[str, bytes]:
         raise ValueError(f"{sorted(extra)[0]}: not in the manifest")
     contents = {}
     for name, (size, digest) in files.items():
-        with open(path / name, "rb") as file:
-            content = file.read(size + 1)  # never more than the manifest promises
+        content = _read_at_most(path / name, size)
         if len(content) != size:
-            raise ValueError(f"{name}: {'more' if len(content) > size else len(content)} bytes, expected {size}")
+            raise ValueError(f"{name}: {len(content)} bytes, expected {size}")
         if _digest(content) != digest:
             raise ValueError(f"{name}: SHA-256 differs from the manifest's")
         contents[name] = content
     return contents
+
+
+def _read_at_most(path: Path, size: int) -> bytes:
+    """The file's content. Raises ValueError, before it reads anything, where there is more than `size` bytes."""
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found > size:
+            raise ValueError(f"{path.name}: {found} bytes, expected {size} at most")
+        return file.read(found)
 
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,16 +29,15 @@ class RunFolder:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self._lock: IO[str] | None = None
+        self._unwritten: list[str] = []
 
     def check(self) -> None:
         """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run: {self.path} is a file. Give the folder of a run, or the name of a new one")
         above = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
-        probe = above / f".probe-{os.getpid()}"
         try:
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=above).close()  # it has no name: a kill leaves nothing
         except OSError as error:
             raise ConfigError(
                 f"run: cannot write in {above} ({error.strerror}). Choose another folder with run=..."
@@ -76,9 +76,13 @@ class RunFolder:
             self._lock = None
 
     def status(self, state: str, **details: Any) -> None:
-        """Replace status.json: `state` is running, finished, stopped or failed; details are JSON data."""
+        """Replace status.json: `state` is running, finished, stopped or failed; details are JSON data.
+
+        Where the disk takes nothing the old one stays: whether a run can go on is decided by its checkpoints.
+        """
         content = {"state": state, **details, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        replace(self.status_file, json.dumps(content, indent=1) + "\n")
+        with contextlib.suppress(OSError):
+            replace(self.status_file, json.dumps(content, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """status.json; empty where there is none."""
@@ -92,9 +96,15 @@ class RunFolder:
         replace(self.config, text)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Add a line to metrics.jsonl. What a full disk does not take is kept, and comes before the next line."""
+        self._unwritten.append(json.dumps(record) + "\n")
+        text = "".join(self._unwritten).encode()
+        with contextlib.suppress(OSError), open(self.metrics, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(text) == len(text):
+                self._unwritten.clear()
+            else:  # no torn line
+                file.truncate(end)
 
     def forget_after(self, images_seen: int) -> None:
         """Take away the metrics that a run which goes on from `images_seen` will write again, and a torn last line."""
@@ -109,7 +119,12 @@ class RunFolder:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file so that it is always the old or the new one."""
+    """Write a file so that it is always the old or the new one. On an OSError nothing else is left."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -54,8 +54,12 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
 
 def save_image(image: Tensor, path: Path) -> None:
-    """uint8 [C, H, W] (C is 1 or 3) -> PNG, published by one rename."""
+    """uint8 [C, H, W] (C is 1 or 3) -> PNG, published by one rename. On an OSError nothing of it is left."""
     picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
     temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    try:
+        picture.save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from dist_gan.checkpoint import Writer
 from dist_gan.console import Console, duration
 from dist_gan.data import Batch
@@ -146,9 +148,9 @@ class Trainer:
         self.game.measure()
         if self.desk is not None:
             seen = self.game.images_seen
-            path = self._picture(f"{seen:012d}.png")
-            save_grid(generate(self.game.average.network, self._grid), path)
-            self.desk.tracker.picture(seen, path)
+            path = self._picture(generate(self.game.average.network, self._grid), f"{seen:012d}.png")
+            if path:
+                self.desk.tracker.picture(seen, path)
 
     def _save(self) -> None:
         state = self.game.state()
@@ -161,11 +163,18 @@ class Trainer:
         self._sample()
         if self.desk is not None:
             real = next(self.batches(0)).images[: self.cadence.grid]
-            save_grid(to_uint8(real).cpu(), self._picture("real.png"))
+            self._picture(to_uint8(real).cpu(), "real.png")
 
-    def _picture(self, name: str) -> Path:
+    def _picture(self, images: Tensor, name: str) -> Path | None:
+        """Where the grid is; None where the disk did not take it, which ends no run."""
         assert self.desk is not None
-        return self.desk.folder.samples / name
+        path = self.desk.folder.samples / name
+        try:
+            save_grid(images, path)
+        except OSError as error:
+            self.console.warn(f"{path} was not written ({error.strerror or error}); training goes on")
+            return None
+        return path
 
     def _status(self, state: str, **details: object) -> None:
         if self.desk is not None:

@@ -1,16 +1,20 @@
 import json
 import os
+import pickle
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dist_gan import checkpoint
+from dist_gan import checkpoint, train
 from dist_gan.checkpoint import CheckpointError, Writer, existing, find, read, verify, write
+from tests.faults.rot import damage
+from tests.test_run import SMALL
 
 TENSORS = {
     "generator": {"a.weight": torch.arange(6.0).view(2, 3)},
@@ -36,27 +40,6 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         for name, tensor in own.items():
             assert torch.equal(found.tensors[file][name], tensor)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
-def damage(path: Path, generator: random.Random) -> str:
-    """One random flip, truncation, deletion or addition of a file; returns the file's name."""
-    files = sorted(path.iterdir())
-    file = generator.choice(files)
-    kind = generator.choice(["flip", "truncate", "delete", "grow", "add"])
-    content = bytearray(file.read_bytes())
-    if kind == "flip":
-        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-        file.write_bytes(content)
-    elif kind == "truncate":
-        file.write_bytes(content[: generator.randrange(len(content))])
-    elif kind == "grow":
-        file.write_bytes(content + b"\0")
-    elif kind == "delete":
-        file.unlink()
-    else:
-        file = path / f"stray{generator.randrange(9)}.bin"
-        file.write_bytes(b"x")
-    return file.name
 
 
 def test_every_damage_is_found_and_named(tmp_path: Path) -> None:
@@ -90,26 +73,71 @@ def test_the_newest_whole_one_is_found_and_bad_ones_are_put_aside(tmp_path: Path
             find(tmp_path, warnings.append)
 
 
-@pytest.mark.parametrize("name", ["../outside", "a/b", "/etc/passwd", "..", ""])
-def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path, 5)
+def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the manifest, and make its own hash fit."""
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"][name] = manifest["files"].pop("state.json")
+    change(manifest)
     del manifest["sha256"]
     manifest["sha256"] = checkpoint._digest(checkpoint._canonical(manifest))
     (path / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "/etc/passwd", "..", ""])
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path, 5)
+    forge(path, lambda manifest: manifest["files"].update({name: manifest["files"].pop("state.json")}))
     assert "leaves the folder" in verify(path)
 
 
-def test_nothing_unpickles_while_loading(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [10**15, 5, 0, -1, -2, float("inf"), "many", None])
+def test_nothing_is_read_beyond_what_is_there_and_was_promised(tmp_path: Path, size: Any) -> None:
     path = save(tmp_path, 5)
+    forge(path, lambda manifest: manifest["files"]["ema.safetensors"].update(bytes=size))
+    problem = verify(path)
+    assert problem.startswith(("ema.safetensors: ", "manifest.json: ")), problem
+    with pytest.raises(CheckpointError, match="is no whole checkpoint"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b" " * 2**21, b"[" * 10**5, b"[]", b"{}", b"1e999", b'{"sha256": 1}', b"\xff", b""]
+)
+def test_a_manifest_of_any_content_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = save(tmp_path, 5)
+    (path / "manifest.json").write_bytes(content)
+    assert verify(path).startswith("manifest.json: ")
+
+
+def test_nothing_unpickles_while_loading(tmp_path: Path, warnings: list[str]) -> None:
+    """Neither a checkpoint alone, nor a run that goes on from one, past a bad one."""
+    run = [*SMALL, f"run={tmp_path}/run"]
+    assert train.main([*run, "images=256", "save.every=128"]) == 0
+    old, new = existing(tmp_path / "run" / "checkpoints")
+    (new / "state.json").write_text("rot")
     events: list[str] = []
     watching = True
     sys.addaudithook(lambda event, args: events.append(event) if watching else None)
-    read(path)
-    watching = False
-    assert any(event == "open" for event in events)
-    assert "pickle.find_class" not in events
+    try:
+        read(old)
+        assert train.main([*run, "images=384"]) == 0
+        read_events = set(events)
+        pickle.loads(pickle.dumps(Path()))  # the hook sees what it is there for
+    finally:
+        watching = False
+    assert "open" in read_events
+    assert "pickle.find_class" not in read_events
+    assert "pickle.find_class" in events
+    assert (old.parent / f"bad-{new.name}").is_dir()
+
+
+def test_what_was_published_is_never_replaced(tmp_path: Path) -> None:
+    """Else there is a moment at which neither is there."""
+    path = save(tmp_path, 100)
+    with pytest.raises(OSError, match="not empty"):
+        write(tmp_path, 100, {"ema": {"a": torch.ones(1)}}, {}, "")
+    assert verify(path) == ""
+    assert read(path).state == {"images_seen": 100}
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_the_last_few_are_kept(tmp_path: Path, warnings: list[str]) -> None:

@@ -109,6 +109,15 @@ def test_resumed_is_bitwise_never_stopped(tmp_path: Path, small: list[str], pena
     assert lines == sorted(set(lines))
 
 
+def test_a_picture_that_the_disk_does_not_take_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = tmp_path / "a" / "samples"
+    samples.mkdir(parents=True)
+    (samples / ".000000001280.png.tmp").symlink_to("/dev/full")
+    assert run(tmp_path / "a", 2560) == 0
+    assert sorted(path.name for path in samples.iterdir()) == ["000000000000.png", "000000002560.png", "real.png"]
+    assert capsys.readouterr().out.count("000000001280.png was not written (No space left on device)") == 1
+
+
 @pytest.mark.parametrize("small", [SMALL, SMALL_DCGAN], ids=["mlp", "dcgan"])
 def test_watching_a_run_does_not_change_it(tmp_path: Path, small: list[str]) -> None:
     """Metrics, pictures, checkpoints and trackers, all at every update or none at all."""
