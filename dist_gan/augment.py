@@ -1,6 +1,8 @@
 """Differentiable augmentations of what D sees, real and fake alike, so that G is not taught the augmentation."""
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -8,19 +10,19 @@ from pydantic import Field
 from torch import Tensor
 
 from dist_gan.part import Part
-from dist_gan.randomness import uniform
+from dist_gan.randomness import normal, uniform
 
 
 class Augment(Part):
     """images -> images, differentiable, each sample by its own random bits."""
 
-    def bits(self) -> int:
-        """How many 16-bit random numbers it needs for one sample."""
+    def bits(self, shape: Sequence[int]) -> int:
+        """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""
         return 0
 
     @abstractmethod
     def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
-        """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits()] -> [N, C, H, W]."""
+        """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits((C, H, W))] -> [N, C, H, W]."""
 
 
 class NoAugment(Augment):
@@ -44,7 +46,7 @@ class DiffAugment(Augment):
     cutout: float = Field(0.5, ge=0, lt=1)
     """Side of the square that is blanked, as a part of the image's side. 0 is off."""
 
-    def bits(self) -> int:
+    def bits(self, shape: Sequence[int]) -> int:
         """Three for colour, two for translation, two for cutout, whether used or not."""
         return 7
 
@@ -84,10 +86,27 @@ class DiffAugment(Augment):
         return images.masked_fill(hidden, 0.0)
 
 
+class InstanceNoise(Augment):
+    """Gaussian noise on every pixel, which makes the two distributions overlap (Sønderby et al. 2017; Arjovsky and
+    Bottou 2017)."""
+
+    name: Literal["instance_noise"] = "instance_noise"
+    sigma: float = Field(0.1, gt=0)
+    """Standard deviation, where images lie in [-1, 1]."""
+
+    def bits(self, shape: Sequence[int]) -> int:
+        """One for each number of an image."""
+        return math.prod(shape)
+
+    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+        """images [N, C, H, W] in [-1, 1], bits int16 [N, C * H * W] -> [N, C, H, W] (may leave [-1, 1])."""
+        return images + self.sigma * normal(bits, images.dtype).view(images.shape)
+
+
 def _shifted(u: Tensor, length: int, most: float) -> Tensor:
     reach = round(most * length)
     shift = (u * (2 * reach + 1)).floor().long() - reach
     return torch.arange(length, device=u.device) - shift[:, None]
 
 
-AnyAugment = Annotated[NoAugment | DiffAugment, Field(discriminator="name")]
+AnyAugment = Annotated[NoAugment | DiffAugment | InstanceNoise, Field(discriminator="name")]

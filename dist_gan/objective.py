@@ -95,7 +95,7 @@ class Objective(Part):
 
     def needs(self, G: Generator, D: Discriminator, augment: Augment, *, last: bool) -> dict[Purpose, int]:
         """How many 16-bit random numbers a sample needs in a turn of D and, after the `last` one, in G's turn."""
-        make, look = G.latent + G.noise_bits, augment.bits() + D.noise_bits
+        make, look = G.latent + G.noise_bits, augment.bits(G.shape) + D.noise_bits
         needs = {Purpose.D_TURN_GENERATE: make, Purpose.D_TURN_REAL: look, Purpose.D_TURN_FAKE: look}
         if any(penalty.at == "mixed" for penalty in self.penalties):
             needs[Purpose.D_TURN_MIXED] = 1 + look
@@ -112,5 +112,5 @@ def latents(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Tensor, Tens
 
 
 def _look(D: Sees, images: Tensor, bits: Tensor, augment: Augment, *, full_precision: bool = False) -> Tensor:
-    split = augment.bits()
+    split = augment.bits(images.shape[1:])
     return D(augment(images, bits[:, :split]), bits[:, split:], full_precision=full_precision)

@@ -60,6 +60,7 @@ def cases() -> dict[str, Config]:
     for penalty in (R1(every=2 * BATCH), R2(), WGANGP()):
         for networks in (mlp, dcgan):
             found[f"{networks.name}, {penalty.name}"] = _case(networks, Objective(penalties=(penalty,)))
+    found["mlp, instance noise"] = _case(mlp, Objective(), augment={"name": "instance_noise"})
     everything = Objective(penalties=(R1(), R2(), WGANGP()))
     for networks in (mlp, dcgan):
         extra = {"augment": {"name": "diffaugment"}, "data": _data(networks, flip=True)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dist_gan.augment import AnyAugment, Augment, DiffAugment, NoAugment
+from dist_gan.augment import AnyAugment, Augment, DiffAugment, InstanceNoise, NoAugment
 from dist_gan.data import ImageShape
 from dist_gan.losses import (
     AnyLoss,
@@ -197,7 +197,7 @@ def test_mixed_images_lie_between_and_differ_by_sample() -> None:
 @pytest.mark.parametrize("augment", [kind() for kind in members(AnyAugment)], ids=lambda augment: augment.name)
 def test_augmentations_are_differentiable_and_act_by_sample(augment: Augment) -> None:
     images = torch.rand(5, 3, 16, 16, requires_grad=True)
-    bits = draw(1, {Purpose.D_TURN_REAL: augment.bits()}, range(5))[Purpose.D_TURN_REAL]
+    bits = draw(1, {Purpose.D_TURN_REAL: augment.bits((3, 16, 16))}, range(5))[Purpose.D_TURN_REAL]
     out = augment(images, bits)
     assert out.shape == images.shape
     out.square().sum().backward()
@@ -221,6 +221,13 @@ def test_translation_moves_by_whole_pixels_and_cutout_cuts() -> None:
     gone = (cut == 0).flatten(1).sum(1)
     assert gone.max() == 16
     assert gone.min() >= 4
+
+
+def test_instance_noise_has_its_standard_deviation_and_is_of_each_pixel() -> None:
+    bits = draw(1, {Purpose.D_TURN_REAL: 192}, range(100))[Purpose.D_TURN_REAL]
+    noise = InstanceNoise(sigma=0.2)(torch.zeros(100, 3, 8, 8), bits)
+    assert noise.std().item() == pytest.approx(0.2, rel=0.02)
+    assert torch.corrcoef(noise.flatten(1).t()[:20]).fill_diagonal_(0).abs().max() < 0.5
 
 
 def test_schedules() -> None:

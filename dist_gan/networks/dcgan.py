@@ -19,7 +19,7 @@ class DCGANGenerator(Generator):
     """Latents to a 4x4 map, doubled by transposed convolutions until it has the image's size; tanh."""
 
     def __init__(self, shape: ImageShape, latent: int, width: int, group: int) -> None:
-        super().__init__(latent)
+        super().__init__(latent, shape)
         channels = [width * 2**k for k in reversed(range(_doublings(shape)))]  # at 32: 4w, 2w, w
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], 4, bias=False)]
         for a, b in itertools.pairwise(channels):

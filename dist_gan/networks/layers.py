@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dist_gan.data.source import ImageShape
 from dist_gan.randomness import BITS_PER_BLOCK, Purpose, draw, normal, uniform
 
 
@@ -18,9 +19,10 @@ class Generator(nn.Module, ABC):
     noise_bits: int = 0
     """How many 16-bit random numbers one sample of a training forward needs."""
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, shape: ImageShape) -> None:
         super().__init__()
         self.latent = latent
+        self.shape = shape
 
     @abstractmethod
     def forward(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:

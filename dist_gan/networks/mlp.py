@@ -44,8 +44,7 @@ class MLPGenerator(Generator):
     """z -> h -> 2h -> 4h -> C * H * W, tanh."""
 
     def __init__(self, shape: ImageShape, latent: int, width: int, dropout: float) -> None:
-        super().__init__(latent)
-        self.shape = shape
+        super().__init__(latent, shape)
         self.tower = _Tower([latent, width, 2 * width, 4 * width, math.prod(shape)], dropout)
         self.noise_bits = self.tower.noise_bits
 
