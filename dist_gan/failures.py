@@ -1,5 +1,6 @@
 """What is said, written down and returned when a run fails: the first cause, once."""
 
+import signal
 import sys
 import time
 import traceback
@@ -15,6 +16,8 @@ from dist_gan.run_folder import RunFolder
 
 EXIT_CODES = ((ConfigError, 2), (CheckpointError, 3), (Diverged, 4), (OSError, 5))
 PEER_FAILED = 6
+PATIENCE = 15
+"""Seconds that rank 0 may be behind the others."""
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def failed(error: Exception, rank: int, run: Path, begun: float) -> int:
                 return code
             time.sleep(0.1)
     if rank != 0 and getattr(error, "everywhere", False):
-        time.sleep(1)  # rank 0 tells it: a launcher that sees this rank end first would end that one before it spoke
+        let_rank_0_speak()
         return code
     if code == 1:
         traceback.print_exception(error)
@@ -54,6 +57,15 @@ def failed(error: Exception, rank: int, run: Path, begun: float) -> int:
     if folder is not None:
         folder.status("failed", reason=f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
     return code
+
+
+def let_rank_0_speak() -> None:
+    """Wait, where all ranks fail alike: a launcher that sees this one end first would end rank 0 before it spoke.
+
+    When rank 0 has ended the launcher ends this one by SIGTERM, so that nobody waits for long.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(PATIENCE)
 
 
 def tell(error: Exception, rank: int = 0) -> None:

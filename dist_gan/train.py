@@ -17,7 +17,7 @@ from dist_gan.command_line import dump, help_text, load
 from dist_gan.config import Config
 from dist_gan.console import Console, duration
 from dist_gan.data import Dataset
-from dist_gan.failures import failed, its_status, tell
+from dist_gan.failures import failed, its_status, let_rank_0_speak, tell
 from dist_gan.game import Game
 from dist_gan.part import ConfigError
 from dist_gan.processes import Processes, check_launch, leave, world
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         if rank == 0:
             tell(error)
+        else:
+            let_rank_0_speak()
         return 2
     begun = time.time()
     try:
