@@ -30,7 +30,8 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 train: setup
-	$(BIN)/accelerate launch --config_file launch/one_process.yaml dist_gan/train.py configs/mnist_mlp.yaml
+	@# Ctrl-C is for the run, which saves and ends: accelerate itself would end at once, with a traceback
+	trap '' INT; $(BIN)/accelerate launch --config_file launch/one_process.yaml dist_gan/train.py configs/mnist_mlp.yaml
 
 test: setup-dev
 	$(BIN)/ruff check .
