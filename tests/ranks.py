@@ -16,7 +16,7 @@ from dist_gan.processes import Processes, leave
 from dist_gan.randomness import draw
 from dist_gan.wire import Wire
 from tests import tiny
-from tests.test_run import SMALL
+from tests.runs import SMALL
 
 
 def equal_everywhere(processes: Processes, game: Game) -> bool:

@@ -14,7 +14,7 @@ import torch
 from dist_gan import checkpoint, train
 from dist_gan.checkpoint import CheckpointError, Writer, existing, find, read, verify, write
 from tests.faults.rot import damage
-from tests.test_run import SMALL
+from tests.runs import SMALL
 
 TENSORS = {
     "generator": {"a.weight": torch.arange(6.0).view(2, 3)},

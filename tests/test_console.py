@@ -10,7 +10,7 @@ import pytest
 from dist_gan import console
 from dist_gan.console import Console, duration
 from tests.conftest import ROOT
-from tests.test_run import SMALL
+from tests.runs import SMALL
 
 METRICS = {"images_per_second": 1000.0, "D/loss": 1.25, "G/loss": 0.75}
 

@@ -12,7 +12,7 @@ from dist_gan import checkpoint, train
 from dist_gan.exact import FixedPointSum
 from dist_gan.processes import Processes
 from tests.conftest import command
-from tests.test_run import SMALL, SMALL_DCGAN
+from tests.runs import SMALL, SMALL_DCGAN
 
 PENALTIES = "objective.penalties=[{name: r1, every: 96}, {name: r2}, {name: wgan_gp, weight: 2}]"
 EXACT = ["exact=true", "batch_size=48", "piece=8", "generator_optimizer.clip=1", PENALTIES]

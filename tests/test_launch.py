@@ -16,7 +16,7 @@ import pytest
 
 from dist_gan.run_folder import RunFolder
 from tests.conftest import ROOT
-from tests.test_run import SMALL, wait_for
+from tests.runs import SMALL, wait_for
 
 BATCH_SCRIPTS = [ROOT / "slurm/train.sbatch", ROOT / "slurm/preemptible.sbatch"]
 SCRIPTS = [

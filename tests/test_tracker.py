@@ -19,7 +19,7 @@ from dist_gan.processes import Processes
 from dist_gan.run_folder import RunFolder
 from dist_gan.tracker import Tracker
 from tests.conftest import ROOT
-from tests.test_run import SMALL, newest, run, wait_for
+from tests.runs import SMALL, newest, run, wait_for
 
 WITH_WANDB = [option for option in SMALL if "wandb" not in option]
 needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
