@@ -70,7 +70,9 @@ class Watchdog:
         self.hung = hung
         self.sign = sign
         self.tick = 0
-        self._heard: dict[int, tuple[int, Beat]] = {}
+        others = [rank for rank in range(processes.count) if rank != processes.rank]
+        self._heard: dict[int, tuple[int, Beat | None]] = dict.fromkeys(others, (0, None))
+        """Rank -> this one's tick when it last gave a new beat, and that beat."""
         self._contact = 0
         self._over = threading.Event()
         self._parent = PARENT if _launched(processes.count) else None
@@ -106,15 +108,15 @@ class Watchdog:
                 f"stands still {me}"
             )
         if silent := self.silent():
-            return "; ".join(f"{self._name(rank)} gives no sign of life, last seen {beat}" for rank, beat in silent)
-        beats = {rank: beat for rank, (_, beat) in self._heard.items()} | {self.processes.rank: me}
+            return "; ".join(f"{self._name(rank)} gives no sign of life, {_last(beat)}" for rank, beat in silent)
+        beats = {rank: beat for rank, (_, beat) in self._heard.items() if beat} | {self.processes.rank: me}
         least, most = (choose(beat.steps for beat in beats.values()) for choose in (min, max))
         if least == most:
             return f"all ranks stand still {me}: the network between them may be at fault"
         behind = [f"{self._name(rank)} stands still {beat}" for rank, beat in beats.items() if beat.steps == least]
         return "; ".join(behind) + ", and the others wait for it"
 
-    def silent(self) -> list[tuple[int, Beat]]:
+    def silent(self) -> list[tuple[int, Beat | None]]:
         """The ranks that give no sign of life, with their last one."""
         return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT]
 
@@ -122,7 +124,7 @@ class Watchdog:
         """Who is missing. The dead one's last beat may be younger than a tick."""
         time.sleep(TICK * (SILENT + 1.5))
         silent = self.silent()
-        text = "; ".join(f"{self._name(rank)} died, last seen {beat}" for rank, beat in silent)
+        text = "; ".join(f"{self._name(rank)} died, {_last(beat)}" for rank, beat in silent)
         if self.tick - self._contact > SILENT or not text:
             text = f"lost another process {self._own()} ({str(error).strip().splitlines()[0]})"
         return PeerFailed(text, speaks=self._speaks())
@@ -140,11 +142,12 @@ class Watchdog:
 
     def _name(self, rank: int) -> str:
         beat = self._heard[rank][1] if rank in self._heard else self._own()
-        return f"rank {rank} (host {beat.host}, pid {beat.pid})"
+        return f"rank {rank}" + (f" (host {beat.host}, pid {beat.pid})" if beat else "")
 
     def _repeat(self, every: float, action: Callable[[], None]) -> None:
-        while not self._over.wait(every):
+        while not self._over.is_set():
             action()
+            self._over.wait(every)
 
     _store: Store | None = None
     _still = 0
@@ -164,7 +167,6 @@ class Watchdog:
 
     def _exchange(self) -> None:
         """Tell all others how this one is, and hear how they are."""
-        ranks = [rank for rank in range(self.processes.count) if rank != self.processes.rank]
         try:
             if self._store is None:
                 self._store = TCPStore(
@@ -174,9 +176,10 @@ class Watchdog:
                     wait_for_workers=False,
                     timeout=timedelta(seconds=self.seconds + 60),  # it complains itself: that should not come first
                 )
-            # Where one has not begun to beat this waits for it.
             self._store.set(f"beat/{self.processes.rank}", "\n".join(map(str, self._own())))
-            answers = self._store.multi_get([f"beat/{rank}" for rank in ranks])
+            # To ask for one that is not there would wait for it.
+            ranks = [rank for rank, (_, beat) in self._heard.items() if beat or self._store.check([f"beat/{rank}"])]
+            answers = self._store.multi_get([f"beat/{rank}" for rank in ranks]) if ranks else []
         except RuntimeError:  # it is gone, or cannot be reached for now
             self._store = None
             return
@@ -184,7 +187,8 @@ class Watchdog:
         for rank, answer in zip(ranks, answers, strict=True):
             tick, steps, images_seen, phase, host, pid = answer.decode().split("\n")
             beat = Beat(int(tick), int(steps), int(images_seen), phase, host, int(pid))
-            if rank not in self._heard or self._heard[rank][1].tick != beat.tick:
+            before = self._heard[rank][1]
+            if before is None or before.tick != beat.tick:
                 self._heard[rank] = self.tick, beat
 
     def _give_sign(self) -> None:
@@ -193,6 +197,10 @@ class Watchdog:
             os.utime(self.sign)
         except OSError:  # a sign less
             return
+
+
+def _last(beat: Beat | None) -> str:
+    return f"last seen {beat}" if beat else "never seen since the start"
 
 
 def _launched(count: int) -> bool:

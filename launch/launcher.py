@@ -18,7 +18,7 @@ import psutil  # accelerate needs it too
 
 os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
 
-LAST_WORDS = 7
+LAST_WORDS = 6.5
 """Seconds that the other ranks live on when one has failed."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 stopping: list[int] = []

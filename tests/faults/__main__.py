@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -15,10 +16,11 @@ from tests.faults.broken import broken
 from tests.faults.calls import can_trace, system_calls
 from tests.faults.disk import disk, full, limited, read_only, small_disk
 from tests.faults.kills import kills
+from tests.faults.peers import peers
 from tests.faults.rot import rot
 from tests.faults.runs import Tally
 
-PARTS = ("bytes", "calls", "disk", "kills", "mistakes")
+PARTS = ("bytes", "calls", "disk", "kills", "peers", "mistakes")
 
 
 def campaign(folder: Path, given: argparse.Namespace) -> Iterator[Tally]:
@@ -43,6 +45,8 @@ def campaign(folder: Path, given: argparse.Namespace) -> Iterator[Tally]:
         on_two = given.kills * 2 // 5
         for ranks, count in ((1, given.kills - on_two), (2, on_two)):
             yield kills(room(f"kills-{ranks}"), ranks, count, generator)
+    if "peers" in given.parts:
+        yield from peers(room("peers"), given.peers, generator)
     if "mistakes" in given.parts:
         yield broken(room("mistakes"), generator)
 
@@ -50,7 +54,7 @@ def campaign(folder: Path, given: argparse.Namespace) -> Iterator[Tally]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}; all where none is named")
-    for name, default in (("kills", 1000), ("calls", 0), ("bytes", 1000), ("seed", 0)):
+    for name, default in (("kills", 1000), ("calls", 0), ("bytes", 1000), ("peers", 10), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, help="write what was counted to this file as well")
     given = parser.parse_args()
@@ -66,10 +70,12 @@ def main() -> int:
             )
             for failure in tally.failures[:5]:
                 console.print(failure, markup=False)
-    table = Table("fault", "what", "times", title=f"faults while saving (seed {given.seed})")
+    table = Table("fault", "what", "", title=f"faults (seed {given.seed})")
     for tally in tallies:
-        for k, (what, times) in enumerate(tally.counts.items()):
-            table.add_row("" if k else tally.name, what, f"{times:,}", end_section=k == len(tally.counts) - 1)
+        rows = [(what, f"{times:,}") for what, times in tally.counts.items()]
+        rows += [(f"seconds {what}", f"{median(s):.1f}, {max(s):.1f} at most") for what, s in tally.seconds.items()]
+        for k, row in enumerate(rows):
+            table.add_row("" if k else tally.name, *row, end_section=k == len(rows) - 1)
     console.print(table)
     if given.json:
         given.json.write_text(json.dumps({t.name: {"counts": t.counts, "failures": t.failures} for t in tallies}))

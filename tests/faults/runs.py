@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Tally:
     def __init__(self, name: str) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
         self.failures: list[str] = []
 
     def check(self, holds: bool, failure: str, detail: str = "") -> bool:
