@@ -39,8 +39,9 @@ RUNTIME = {
     "debug",
     "failures",
     "start",
+    "checkup",
 }
-ENTRIES = {"train", "sample"}
+ENTRIES = {"train", "sample", "doctor"}
 ONLY = {"accelerate": {"processes"}, "wandb": {"tracker"}, "rich": {"console"}, "tensorboard": set()}
 
 
@@ -72,7 +73,7 @@ def test_arrows(path: Path) -> None:
         assert not used & (RUNTIME | {"config", "command_line"}), "parts never import the runtime"
     if here == "config":
         assert not used & RUNTIME
-    if here in RUNTIME - {"tracker", "debug", "start"}:
+    if here in RUNTIME - {"tracker", "debug", "start", "checkup"}:
         assert not used & {"config", "command_line"}, "the runtime receives objects, not the config"
     if here in ("checkpoint", "console", "run_folder"):
         assert not used & (RUNTIME - {here})
