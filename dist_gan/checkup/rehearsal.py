@@ -123,9 +123,10 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
     processes.wait()
     seconds = (time.perf_counter() - begun) / updates
     rate = processes.share(game.images_per_update / seconds)
+    update = f"{seconds:.2g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
     left = config.images - first
     which = f"the {left:,} images that are left" if first else f"all {left:,} images"
-    found = f"{rate:,.0f} images/s ({1e3 * seconds:,.3g} ms an update): {which} in {duration(left / rate)}"
+    found = f"{rate:,.0f} images/s ({update} an update): {which} in {duration(left / rate)}"
     waits = (game.turns + 1) * reduction / seconds
     if waits > 0.5:
         return Line(
