@@ -65,7 +65,8 @@ def examine(arguments: Sequence[str], console: Console) -> int:
     count = world()[1]
     precision = config.precision if config and not refused else "fp32"
     launch_plainly()  # what is refused is told below, and the rest can be looked at without it
-    processes = Processes(precision, exact=bool(config and config.exact))
+    timeout = config.timeout if config else 600
+    processes = Processes(precision, exact=bool(config and config.exact), timeout_seconds=timeout)
     every = processes.gather(dict(machine.facts(processes, dump(config) if config else "")))
     hosts = [facts["host"] for facts in every]
     here = hosts.count(hosts[processes.rank])

@@ -39,9 +39,10 @@ RUNTIME = {
     "debug",
     "failures",
     "start",
+    "watchdog",
     "checkup",
 }
-ENTRIES = {"train", "sample", "doctor"}
+ENTRIES = {"train", "sample", "status", "doctor"}
 ONLY = {"accelerate": {"processes"}, "wandb": {"tracker"}, "rich": {"console"}, "tensorboard": set()}
 
 
