@@ -132,14 +132,31 @@ def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
         return None
     for stray in [*parent.glob(".tmp-*"), *parent.glob(".trash-*")]:
         _remove(stray)
+
+    def put_aside(path: Path, problem: str) -> None:
+        aside = _free_name(parent / f"bad-{path.name}")
+        path.rename(aside)
+        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, taking an older one")
+
+    return newest(parent, put_aside)
+
+
+def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
+    """The newest whole checkpoint below `parent`, with nothing changed; None where there is none at all.
+
+    Args:
+        parent: the folder of checkpoints.
+        broken: called with each newer one that is not whole, and what is wrong with it.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
     found = existing(parent)
     for path in reversed(found):
         problem = verify(path)
         if not problem:
             return path
-        aside = _free_name(parent / f"bad-{path.name}")
-        path.rename(aside)
-        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, taking an older one")
+        broken(path, problem)
     if found or any(parent.glob("bad-*")):
         raise CheckpointError(
             f"none of the checkpoints in {parent} is whole. Bring one back from a copy, or start afresh in another "

@@ -54,6 +54,12 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     return _validated(tree, mistakes)
 
 
+def configured(arguments: Sequence[str]) -> Config:
+    """What `[CONFIG.yaml] [dotted.key=value ...]` means; raises as `load`."""
+    named = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
+    return load(arguments[0] if named else None, arguments[named:])
+
+
 def parse(text: str) -> Config:
     """A resolved config from its YAML text."""
     return _validated(yaml.safe_load(text), [])

@@ -13,6 +13,7 @@ from rich.table import Table
 
 PLAIN_SECONDS = 30.0
 """Between two plain lines."""
+MARKS = {"ok": "green", "advice": "yellow", "problem": "red"}
 
 
 class Console:
@@ -45,6 +46,15 @@ class Console:
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
+        self._print(table)
+
+    def row(self, name: str, mark: str, text: str) -> None:
+        """A row of a table that is told while it is found; `mark` is ok, advice, problem or another word."""
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(width=10, no_wrap=True, style="bold" if self.bar else None)
+        table.add_column(width=7, no_wrap=True, style=MARKS.get(mark))
+        table.add_column(overflow="fold")
+        table.add_row(name, mark, escape(text))
         self._print(table)
 
     def say(self, text: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from copy import copy
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Literal, NoReturn, TypeVar
@@ -48,6 +49,13 @@ def check_launch(precision: str) -> list[str]:
     if precision == "fp16" and not has_gpu():
         mistakes.append("precision: fp16 needs a GPU, and this process has none. Use precision=fp32")
     return mistakes
+
+
+def launch_plainly() -> None:
+    """From now on this process is as if it had been launched without what `check_launch` refuses."""
+    for kind in REFUSED:
+        os.environ.pop(f"ACCELERATE_USE_{kind}", None)
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
 
 
 def has_gpu() -> bool:
@@ -157,7 +165,7 @@ class Processes:
         it adds floating-point numbers.
         """
         with claim(AGREEMENT):
-            wrapped: nn.Module = self.accelerator.prepare_model(network, evaluation_mode=self.exact)
+            wrapped: nn.Module = self.accelerator.prepare_model(network, evaluation_mode=self.exact or self.count == 1)
         if wrapped is not network:
             # Buffers are equal by construction. Not an argument: its name depends on torch's version.
             wrapped.broadcast_buffers = False  # type: ignore[assignment]
@@ -193,6 +201,19 @@ class Processes:
         with claim(AGREEMENT):
             return broadcast_object_list([value])[0]
 
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, by rank, on every rank."""
+        if self.count == 1:
+            return [value]
+        with claim(AGREEMENT):
+            return list(gather_object([value]))
+
+    def alone(self) -> "Processes":
+        """This process as if there were no other: nothing of what it does is reduced."""
+        alone = copy(self)
+        alone.rank, alone.count, alone.is_first = 0, 1, True
+        return alone
+
     def together(self, action: Callable[[], T]) -> T:
         """Run `action` on every rank; where it fails on any, every rank raises the first one's error (a
         ConfigError, CheckpointError or OSError), marked with `everywhere`.
@@ -206,9 +227,7 @@ class Processes:
         except (ConfigError, CheckpointError, OSError) as error:
             failure = error
         if self.count > 1:
-            with claim(AGREEMENT):
-                failures = gather_object([failure])
-            failure = next((f for f in failures if f is not None), None)
+            failure = next((f for f in self.gather(failure) if f is not None), None)
         if failure is not None:
             failure.everywhere = True  # type: ignore[attr-defined]  # rank 0 alone needs to tell it
             raise failure

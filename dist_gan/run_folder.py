@@ -40,13 +40,36 @@ class RunFolder:
         """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run: {self.path} is a file. Give the folder of a run, or the name of a new one")
-        above = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
         try:
-            tempfile.TemporaryFile(dir=above).close()  # it has no name: a kill leaves nothing
+            tempfile.TemporaryFile(dir=self.above).close()  # it has no name: a kill leaves nothing
         except OSError as error:
             raise ConfigError(
-                f"run: cannot write in {above} ({error.strerror}). Choose another folder with run=..."
+                f"run: cannot write in {self.above} ({error.strerror}). Choose another folder with run=..."
             ) from None
+
+    @property
+    def above(self) -> Path:
+        """Itself, or what there is of the path to it."""
+        return next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
+
+    def holder(self) -> str:
+        """Who holds it now, with nothing taken; empty where nobody does."""
+        try:
+            with open(self.lock_file) as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, and beside others that look
+                except BlockingIOError:
+                    return lock.read().strip() or "unknown"
+        except OSError:
+            pass
+        return ""
+
+    def held_by(self, holder: str) -> str:
+        """The message to those who come second."""
+        return (
+            f"run: another job trains in {self.path}: {holder or 'unknown'}. Wait for it, stop it, or choose another "
+            "folder with run=..."
+        )
 
     def hold(self) -> None:
         """Make the folder and lock it until `release` or the end of this process.
@@ -62,10 +85,7 @@ class RunFolder:
             lock.seek(0)
             holder = lock.read().strip()
             lock.close()
-            raise ConfigError(
-                f"run: another job trains in {self.path}: {holder or 'unknown'}. Wait for it, stop it, or choose "
-                "another folder with run=..."
-            ) from None
+            raise ConfigError(self.held_by(holder)) from None
         lock.truncate(0)
         lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n")
         lock.flush()

@@ -65,15 +65,7 @@ def begin(config: Config, folder: RunFolder, data: str, warn: Callable[[str], No
         ConfigError: the folder cannot be used, or what is in it was made by another config or other data.
         CheckpointError: there are checkpoints, and none is whole.
     """
-    folder.check()
-    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
-        raise ConfigError(
-            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
-            "or resume=auto to go on"
-        )
-    given = None if config.resume in ("auto", "never") else Path(config.resume)
-    if given and (problem := checkpoint.verify(given)):
-        raise ConfigError(f"resume: {given} is no whole checkpoint: {problem}")
+    given = _allowed(config, folder)
     folder.hold()
     with its_status(folder, CheckpointError):
         path = checkpoint.find(folder.checkpoints, warn) or given
@@ -88,6 +80,43 @@ def begin(config: Config, folder: RunFolder, data: str, warn: Callable[[str], No
     if start.images_seen < config.images:
         folder.begin(start.images_seen)
     return start
+
+
+def foresee(config: Config, folder: RunFolder, data: str | None, broken: Callable[[Path, str], None]) -> Start:
+    """What `begin` would find, and whether it would refuse, with nothing taken hold of and nothing changed.
+
+    Args:
+        config: of the run.
+        folder: the run's.
+        data: the data's fingerprint, where it is known.
+        broken: called with each checkpoint that would be put aside, and what is wrong with it.
+
+    Raises:
+        ConfigError, CheckpointError: as `begin`.
+    """
+    given = _allowed(config, folder)
+    if holder := folder.holder():
+        raise ConfigError(folder.held_by(holder))
+    path = checkpoint.newest(folder.checkpoints, broken) or given
+    if path is None:
+        return Start(None, 0, None, 0)
+    found = checkpoint.read(path)
+    _same_run(config, found, data or found.state["data"])
+    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+
+
+def _allowed(config: Config, folder: RunFolder) -> Path | None:
+    """The checkpoint that `resume` names, if it does. Raises ConfigError where the run may not begin there."""
+    folder.check()
+    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
+        raise ConfigError(
+            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
+            "or resume=auto to go on"
+        )
+    given = None if config.resume in ("auto", "never") else Path(config.resume)
+    if given and (problem := checkpoint.verify(given)):
+        raise ConfigError(f"resume: {given} is no whole checkpoint: {problem}")
+    return given
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:

@@ -38,7 +38,7 @@ class Tracker:
         self._warn = warn
         self._mailboxes: list[_Mailbox] = []
         if recipe.wandb != "disabled" and self._installed("wandb", needed=recipe.wandb != "auto"):
-            mode = os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)
+            mode = wandb_mode(recipe)
             options = {
                 "id": self.wandb_id,
                 "name": folder.path.name,
@@ -176,10 +176,20 @@ def still_busy() -> bool:
     return any(thread.name in (WANDB, TENSORBOARD) for thread in threading.enumerate())
 
 
+def wandb_mode(recipe: Track) -> str:
+    """What W&B would do, where it is installed: online, offline or disabled; WANDB_MODE wins."""
+    return os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)
+
+
+def wandb_url() -> str:
+    """W&B's server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
 def _wandb_mode() -> str:
     if os.environ.get("WANDB_API_KEY"):
         return "online"
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].strip("/")
+    host = wandb_url().split("//")[-1].strip("/")
     try:
         known = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
     except (OSError, netrc.NetrcParseError):

@@ -13,7 +13,7 @@ if __name__ == "__main__" and not __package__:
 import torch
 
 from dist_gan import __version__, checkpoint, debug
-from dist_gan.command_line import dump, help_text, load
+from dist_gan.command_line import configured, dump, help_text
 from dist_gan.config import Config
 from dist_gan.console import Console, duration
 from dist_gan.data import Dataset
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text())
         return 0
     try:
-        config = _configured([a for a in arguments if a != "--print-config"])
+        config = configured([a for a in arguments if a != "--print-config"])
         if "--print-config" in arguments:
             if rank == 0:
                 print(dump(config), end="")
@@ -115,11 +115,6 @@ def train_in_debug(config: Config) -> int:
     seconds = time.perf_counter() - begun
     print(f"debug: {checks.passed:,} checks passed, everything written and read once, in {duration(seconds)}")
     return 0
-
-
-def _configured(arguments: list[str]) -> Config:
-    path = arguments.pop(0) if arguments and "=" not in arguments[0] and not arguments[0].startswith("-") else None
-    return load(path, arguments)
 
 
 def _restore(game: Game, start: Start, processes: Processes, watch: debug.Checks | None) -> None:

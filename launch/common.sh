@@ -13,6 +13,10 @@ usage() {
     exit 0
 }
 
+# What is started: the training, or what examines whether it would work.
+entry=train
+examine() { entry=doctor; }
+
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
 
 # The repository's own environment where there is one, else whatever is active.
@@ -53,23 +57,23 @@ choose_processes() {
     fi
 }
 
-# start NODES RANK HEAD PORT [CONFIG.yaml] [key=value ...]: train, with `each` processes on this node.
+# start NODES RANK HEAD PORT [CONFIG.yaml] [key=value ...]: train (or examine), with `each` processes on this node.
 start() {
     local nodes=$1 rank=$2 head=$3 port=$4 cores
     shift 4
-    local world=$((nodes * each)) train=("$repository/dist_gan/train.py")
+    local world=$((nodes * each)) run=("$repository/dist_gan/$entry.py")
     if (($# > 0)) && [[ $1 != *=* && $1 != -* ]]; then
-        train+=("$1")
+        run+=("$1")
         shift
     fi
-    train+=("processes=$world" "$@")  # a run whose world differs from what was asked for is refused
+    run+=("processes=$world" "$@")  # a run whose world differs from what was asked for is refused
     find_python
 
     cores=$(nproc)
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > each ? cores / each : 1))}
     ((gpus > 0)) || export ACCELERATE_USE_CPU=true
     if ((world == 1)); then
-        exec "$python" "${train[@]}"  # needs no launcher: signals and exit codes are its own
+        exec "$python" "${run[@]}"  # needs no launcher: signals and exit codes are its own
     fi
 
     local launch=(--num_machines "$nodes" --num_processes "$world" --main_process_port "$port"
@@ -81,5 +85,5 @@ start() {
         launch+=(--config_file "$repository/launch/cpu.yaml" --multi_gpu)
     fi
     ((nodes == 1)) || launch+=(--machine_rank "$rank" --main_process_ip "$head")
-    exec "$python" "$repository/launch/launcher.py" "${launch[@]}" "${train[@]}"
+    exec "$python" "$repository/launch/launcher.py" "${launch[@]}" "${run[@]}"
 }

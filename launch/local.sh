@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# usage: launch/local.sh [-n N] [CONFIG.yaml] [key=value ...]
+# usage: launch/local.sh [-n N] [--doctor] [CONFIG.yaml] [key=value ...]
 #
 # Train on this machine: a process on each of its GPUs (CUDA_VISIBLE_DEVICES narrows them), or on N of them.
-# Without a GPU: N processes on the CPU (default 1), which share its cores.
+# Without a GPU: N processes on the CPU (default 1), which share its cores. --doctor tells, in seconds, whether the run
+# would work and how fast, and trains nothing.
 set -euo pipefail
 # shellcheck source=/dev/null
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -12,6 +13,7 @@ while (($# > 0)); do
     case $1 in
         -h | --help) usage ;;
         -n) (($# > 1)) || die "-n: expected a number of processes"; count=$2; shift 2 ;;
+        --doctor) examine; shift ;;
         --print-config) break ;;
         -*) die "unknown option $1 (see -h)" ;;
         *) break ;;

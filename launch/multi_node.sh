@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: launch/multi_node.sh --nodes M --rank R --head ADDRESS --port P [-n N] [CONFIG.yaml] [key=value ...]
+# usage: launch/multi_node.sh --nodes M --rank R --head ADDRESS --port P [-n N] [--doctor] [CONFIG.yaml] [key=value ...]
 #
 # Train on M nodes without a scheduler: start the same command on each, with R from 0 to M - 1. They may start in any
 # order. On a cluster with SLURM use slurm/ instead.
@@ -9,6 +9,7 @@
 #   --head ADDRESS  the head node's address, by which the others reach it
 #   --port P        a port that is free on the head node
 #   -n N            processes on this node, the same on each (default: one a GPU, or one on the CPU)
+#   --doctor        tell, in seconds, whether the run would work and how fast, and train nothing; on every node alike
 #
 # All nodes need the repository, the data and the run's folder under the same paths.
 set -euo pipefail
@@ -30,6 +31,7 @@ while (($# > 0)); do
             esac
             shift 2
             ;;
+        --doctor) examine; shift ;;
         --print-config) break ;;
         -*) die "unknown option $1 (see -h)" ;;
         *) break ;;

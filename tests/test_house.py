@@ -40,8 +40,9 @@ RUNTIME = {
     "failures",
     "start",
     "watchdog",
+    "checkup",
 }
-ENTRIES = {"train", "sample", "status"}
+ENTRIES = {"train", "sample", "status", "doctor"}
 ONLY = {"accelerate": {"processes"}, "wandb": {"tracker"}, "rich": {"console"}, "tensorboard": set()}
 
 
@@ -73,7 +74,7 @@ def test_arrows(path: Path) -> None:
         assert not used & (RUNTIME | {"config", "command_line"}), "parts never import the runtime"
     if here == "config":
         assert not used & RUNTIME
-    if here in RUNTIME - {"tracker", "debug", "start"}:
+    if here in RUNTIME - {"tracker", "debug", "start", "checkup"}:
         assert not used & {"config", "command_line"}, "the runtime receives objects, not the config"
     if here in ("checkpoint", "console", "run_folder"):
         assert not used & (RUNTIME - {here})

@@ -26,6 +26,20 @@ MNIST_FILES = {
 TIMEOUT = 20  # seconds without an answer from a server: a node without internet may drop packets silently
 
 
+_fetches = True
+
+
+@contextlib.contextmanager
+def on_disk_only() -> Iterator[None]:
+    """Inside, nothing is fetched: data that is not there is an error that says how to get it."""
+    global _fetches  # noqa: PLW0603  # of the process, as the network is
+    before, _fetches = _fetches, False
+    try:
+        yield
+    finally:
+        _fetches = before
+
+
 def data_root() -> Path:
     """`DIST_GAN_DATA`, else dist_gan's folder in the user's cache."""
     if chosen := os.environ.get("DIST_GAN_DATA"):
@@ -44,6 +58,8 @@ def fetch_mnist() -> Path:
     reasons = [f"the data root {folder}: {_wrong(folder)}"]
     if not _wrong(folder):
         return root
+    if not _fetches:
+        raise _not_here("mnist", root, _wrong(folder))
     try:
         with only_one(root):
             if not _wrong(folder):  # another process was faster
@@ -82,8 +98,11 @@ def fetch_torchvision(name: str, open_: Callable[[Path, bool], Any]) -> Any:
         ConfigError: it is not there and cannot be fetched.
     """
     root = data_root()
-    with contextlib.suppress(RuntimeError):
+    try:
         return open_(root, False)
+    except RuntimeError as error:
+        if not _fetches:
+            raise _not_here(name, root, _one_line(error)) from None
     try:
         with only_one(root):
             with contextlib.suppress(RuntimeError):
@@ -104,6 +123,13 @@ def only_one(root: Path) -> Iterator[None]:
     with open(root / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _not_here(name: str, root: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"data: {name} is not in {root} ({reason}). Fetch it with `python -m dist_gan.data {name}`, on a machine with "
+        "internet: training would try that itself first. Or set DIST_GAN_DATA to a folder that has it"
+    )
 
 
 def _wrong(folder: Path) -> str:

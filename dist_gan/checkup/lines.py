@@ -1,0 +1,153 @@
+"""A line of the doctor's table, and how all ranks come to the same one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TypeVar
+
+from dist_gan.checkpoint import CheckpointError
+from dist_gan.console import Console
+from dist_gan.part import ConfigError
+from dist_gan.processes import Processes, is_peer_failure
+
+T = TypeVar("T")
+
+
+class Mark(IntEnum):
+    """How a line is; the larger, the worse."""
+
+    OK = 0
+    SKIPPED = 1
+    ADVICE = 2
+    PROBLEM = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was found, and where it is not well what to do."""
+
+    found: str
+    mark: Mark = Mark.OK
+    advice: str = ""
+
+
+class Unwell(Exception):
+    """There is nothing to go on with: the line of the table that says why."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        """Of a problem."""
+        super().__init__(found)
+        self.line = Line(found, Mark.PROBLEM, advice)
+
+
+class Checkup:
+    """Line after line, by all ranks alike. What fails on one is known to all, so that none waits for it."""
+
+    def __init__(self, processes: Processes, hosts: Sequence[str], console: Console) -> None:
+        """`hosts`: each rank's."""
+        self.processes = processes
+        self.hosts = hosts
+        self.console = console
+        self.lines: dict[str, Line] = {}
+        self.has: set[str] = set()
+        """The lines that gave what others need, on all ranks."""
+
+    def part(self) -> None:
+        """From now on this rank asks no other."""
+        self.processes = self.processes.alone()
+        self.hosts = self.hosts[:1]
+
+    @property
+    def verdict(self) -> Mark:
+        """The worst of all lines."""
+        return max((line.mark for line in self.lines.values()), default=Mark.OK)
+
+    def look(self, name: str, examine: Callable[[], tuple[Line, T]], needs: Sequence[str] = ()) -> T | None:
+        """A line that each rank finds by itself: `examine` must not communicate, and may fail on any rank.
+
+        Returns:
+            What came with the line; None on all ranks where it did not on one, or where what it `needs` is not there.
+        """
+        if (missing := self._missing(name, needs)) is not None:
+            self._tell(name, missing)
+            return None
+        value: T | None = None
+        try:
+            line, value = examine()
+            there = True
+        except Exception as error:
+            line, there = failure(name, error), False
+        gathered = self.processes.gather((line, there))
+        self._tell(name, merged([line for line, _ in gathered], self.hosts))
+        if not all(there for _, there in gathered):
+            return None
+        self.has.add(name)
+        return value
+
+    def measure(self, name: str, examine: Callable[[], tuple[Line, T]], needs: Sequence[str] = ()) -> T | None:
+        """A line that all ranks find together: `examine` communicates, and what fails in it on one rank ends all."""
+        if (missing := self._missing(name, needs)) is not None:
+            self._tell(name, missing)
+            return None
+        if self.processes.count == 1:
+            return self.look(name, examine)
+        line, value = examine()
+        self._tell(name, line)
+        self.has.add(name)
+        return value
+
+    def tell(self, name: str, examine: Callable[[], Line], needs: Sequence[str] = ()) -> None:
+        """A line of rank 0's alone, which only others may need that are rank 0's alone."""
+        self.look(name, lambda: (examine() if self.processes.is_first else Line(""), None), needs)
+
+    def _missing(self, name: str, needs: Sequence[str]) -> Line | None:
+        missing = [need for need in needs if need not in self.has]
+        return Line(f"not looked at: see {' and '.join(missing)}", Mark.SKIPPED) if missing else None
+
+    def _tell(self, name: str, line: Line) -> None:
+        self.lines[name] = line
+        if line.found:
+            self.console.row(name, "-" if line.mark is Mark.SKIPPED else line.mark.name.lower(), line.found)
+
+
+def merged(lines: Sequence[Line], hosts: Sequence[str]) -> Line:
+    """The worst of all ranks' lines, with where it was found if not by all alike."""
+    worst = max(line.mark for line in lines)
+    ranks = [rank for rank, line in enumerate(lines) if line.mark == worst]
+    line = lines[ranks[0]]
+    if worst is Mark.OK or len(ranks) == len(lines) or (ranks == [0] and not any(line.found for line in lines[1:])):
+        return line
+    where = ", ".join(f"{rank} ({hosts[rank]})" for rank in ranks[:4]) + (", ..." if len(ranks) > 4 else "")
+    return replace(line, found=f"on rank{'s' if len(ranks) > 1 else ''} {where}: {line.found}")
+
+
+def failure(name: str, error: Exception) -> Line:
+    """A problem, from what was raised: the first sentence is what was found, the others are what to do."""
+    if isinstance(error, Unwell):
+        return error.line
+    text = str(error).strip().removeprefix(f"{name.split(maxsplit=1)[0]}: ") or type(error).__name__
+    if isinstance(error, ConfigError | CheckpointError):
+        found, _, advice = text.partition("\n" if "\n" in text else ". ")
+        return Line(found, Mark.PROBLEM, advice or found)
+    if isinstance(error, OSError):
+        return Line(text, Mark.PROBLEM, f"the system says: {error.strerror or text}. Training would meet the same")
+    if is_peer_failure(error):
+        raise error
+    first = text.splitlines()[0]
+    return Line(
+        f"{type(error).__name__}: {first}", Mark.PROBLEM, "training would meet the same error; debug=true says more"
+    )
+
+
+def size(count: float) -> str:
+    """Bytes for people: 450 kB, 1.2 MB, 3.4 GB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 999.5 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if count >= 99.5 or unit == "bytes" else f"{count:.2g} {unit}"
+
+
+def plural(count: int, thing: str) -> str:
+    """1 process, 2 processes, 3 mistakes."""
+    return f"{count:,} {thing}{'' if count == 1 else 'es' if thing.endswith('s') else 's'}"

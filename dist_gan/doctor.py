@@ -1,0 +1,198 @@
+"""Would this run work, and how fast? `python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]`, in seconds."""
+
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    # `python dist_gan/doctor.py` puts dist_gan/ itself first: its modules would hide others of the same name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from dist_gan import __version__
+from dist_gan.checkup import Checkup, Line, Mark, Unwell, disk, machine, rehearsal, services
+from dist_gan.command_line import configured, dump
+from dist_gan.config import Config
+from dist_gan.console import Console
+from dist_gan.failures import let_rank_0_speak, tell
+from dist_gan.part import ConfigError
+from dist_gan.processes import Processes, check_launch, is_peer_failure, launch_plainly, leave, world
+from dist_gan.run_folder import RunFolder
+
+USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
+       accelerate launch [OPTIONS] -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
+       launch/local.sh [-n N] --doctor ...     launch/multi_node.sh ... --doctor ...
+
+Takes what training takes, is launched as training is, and tells line by line whether that run would work and how fast.
+It trains nothing, downloads nothing, and leaves nothing behind. Exit code: 0 it would work, 2 it would not.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examine the run that the command line describes; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    rank, _ = world()
+    console = Console(speaks=rank == 0)
+    if {"-h", "--help"} & set(arguments):
+        console.say(USAGE.rstrip())
+        return 0
+    console.say(f"dist_gan {__version__}, doctor: {' '.join(arguments) or 'the default config'}\n")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # training gives torch's again, and here they would tear the table
+            return examine(arguments, console)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if is_peer_failure(error):
+            reason = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
+            console.row("world", "problem", f"another process ended or cannot be reached ({reason})")
+            console.say("\nThis run would fail. What ended the other process, it tells itself.")
+            if rank and getattr(error, "speaks", False):
+                tell(error, rank)
+        else:
+            traceback.print_exception(error)
+            tell(error, rank)
+        return 2
+
+
+def examine(arguments: Sequence[str], console: Console) -> int:
+    """All lines, then what to do. To be called by all ranks."""
+    config, mistake, refused = _read(arguments)
+    count = world()[1]
+    precision = config.precision if config and not refused else "fp32"
+    launch_plainly()  # what is refused is told below, and the rest can be looked at without it
+    timeout = config.timeout if config else 600
+    processes = Processes(precision, exact=bool(config and config.exact), timeout_seconds=timeout)
+    every = processes.gather(dict(machine.facts(processes, dump(config) if config else "")))
+    hosts = [facts["host"] for facts in every]
+    here = hosts.count(hosts[processes.rank])
+    checkup = Checkup(processes, hosts, console)
+
+    found = machine.world(every, processes)
+    if len({facts["code"] for facts in every}) > 1:  # who runs other code may ask and answer other things
+        if not processes.is_first:
+            let_rank_0_speak()
+            return 2
+        checkup.part()
+        processes = checkup.processes
+    checkup.look("world", lambda: (_well(found), None))
+    checkup.look("packages", lambda: (machine.packages(config), None))
+    checkup.look("device", lambda: (machine.device(processes, here), None))
+    checkup.look("config", lambda: (_valid(config, mistake), None))
+    if config is not None and "config" in checkup.has:
+        _examine_run(config, refused, checkup, here, count)
+    if job := os.environ.get("SLURM_JOB_ID"):
+        checkup.tell("SLURM", lambda: services.slurm(job))
+    if processes.is_first:
+        _conclude(checkup, console)
+    if processes.count > 1:
+        processes.close()
+    return 2 if checkup.verdict is Mark.PROBLEM else 0
+
+
+def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int, count: int) -> None:
+    processes = checkup.processes
+    folder = RunFolder(Path(config.run))
+    checkup.look("plan", lambda: (_plan(config, refused, processes, count), None))
+    stream = checkup.look("data", lambda: rehearsal.opened(config, processes), ["plan", "world"])
+    data = stream.dataset.fingerprint if stream else None
+    if processes.count > 1:
+        prints = processes.gather(data)
+        checkup.tell("same data", lambda: _same(prints, checkup.hosts))
+    trial = checkup.look("memory", lambda: rehearsal.memory(config, processes, stream, here), ["plan", "world"])
+    gradients = trial.gradients if trial else 0
+    reduction = 0.0
+    if count > 1:
+        reduction = checkup.measure("all-reduce", lambda: machine.all_reduce(processes, gradients), ["world"]) or 0.0
+
+    with disk.beacon(folder, first=processes.is_first) as path:
+        shown = processes.share(path)
+        checkup.tell("run folder", lambda: disk.usable(folder))
+        if processes.count > 1:
+            checkup.look("shared", lambda: (disk.sees(shown, first=processes.is_first), None), ["run folder"])
+    begun = checkup.look(
+        "start",
+        lambda: disk.beginning(config, folder, data) if processes.is_first else (Line(""), None),
+        ["run folder"],
+    )
+    if trial:
+        checkup.tell("room", lambda: disk.room(config, folder, trial.checkpoint), ["run folder"])
+    first = processes.share(begun.images_seen if begun else 0)
+
+    rate: float | None = None
+    if trial:
+        rate = checkup.measure("speed", lambda: rehearsal.speed(config, processes, trial, first, reduction))
+    if stream:
+        checkup.look("reading", lambda: (rehearsal.reading(config, processes, stream, rate or 0.0), None))
+    checkup.tell("W&B", lambda: services.wandb(config.track))
+
+
+def _read(arguments: Sequence[str]) -> tuple[Config | None, ConfigError | None, list[str]]:
+    """(the config, why there is none, what this launch cannot do)"""
+    try:
+        config = configured(arguments)
+    except ConfigError as error:
+        return None, error, []
+    return config, None, check_launch(config.precision)
+
+
+def _well(line: Line) -> Line:
+    if line.mark is Mark.PROBLEM:
+        raise Unwell(line.found, line.advice)
+    return line
+
+
+def _valid(config: Config | None, mistake: ConfigError | None) -> Line:
+    if config is None:
+        mistakes = str(mistake).splitlines()
+        raise Unwell(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
+    if unwise := config.unwise():
+        return Line("valid, and most likely not what was meant", Mark.ADVICE, "\n".join(unwise))
+    return Line("valid")
+
+
+def _plan(config: Config, refused: list[str], processes: Processes, count: int) -> Line:
+    if mistakes := config.mistakes(count) + refused:
+        raise Unwell(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
+    pieces = f" in pieces of {config.unit}" if config.unit else ""
+    found = f"batch {config.batch_size} = {count} x {config.batch_size // count}{pieces}, {config.precision}"
+    found += f"{', exact' if config.exact else ''}, {config.networks.name}, {config.images:,} images"
+    if unwise := processes.unwise(config.precision):
+        return Line(found, Mark.ADVICE, "\n".join(unwise))
+    return Line(found)
+
+
+def _same(prints: Sequence[str | None], hosts: Sequence[str]) -> Line:
+    others = [hosts[rank] for rank, seen in enumerate(prints) if seen and prints[0] and seen != prints[0]]
+    if not others:
+        return Line("")
+    return Line(
+        f"the data on {', '.join(dict.fromkeys(others))} is not rank 0's",
+        Mark.PROBLEM,
+        "copy it anew, or have all nodes read it from one place",
+    )
+
+
+def _conclude(checkup: Checkup, console: Console) -> None:
+    unwell = {name: line for name, line in checkup.lines.items() if line.mark >= Mark.ADVICE}
+    if unwell:
+        console.say("\nWhat to do")
+    for name, line in unwell.items():
+        console.row(name, "", line.advice)
+    problems = sum(line.mark is Mark.PROBLEM for line in unwell.values())
+    advice = len(unwell) - problems
+    if problems:
+        console.say(f"\nThis run would fail: {problems} problem{'s' if problems > 1 else ''}.")
+    else:
+        console.say("\nThis run would work." + (" It could be better: see above." if advice else ""))
+
+
+if __name__ == "__main__":
+    code = main()
+    if world()[1] > 1:
+        leave(code)
+    sys.exit(code)

