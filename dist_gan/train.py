@@ -1,5 +1,6 @@
 """Train a GAN: `accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=value ...]` (see `--help`)."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 if __name__ == "__main__" and not __package__:
     # `python dist_gan/train.py` puts dist_gan/ itself first: its modules would hide others of the same name
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+# Peers and launchers that die are told in a line; torch's own, a stack in C++ for each, comes down to this.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 

@@ -16,6 +16,7 @@ from types import FrameType
 
 import psutil  # accelerate needs it too
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
 os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
 
 LAST_WORDS = 6.5
@@ -40,20 +41,14 @@ def main() -> int:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
             signal.signal(number, pass_on)
-    quiet = "TORCH_CPP_LOG_LEVEL" not in os.environ  # torch reads it once, when it is imported
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from accelerate.commands.launch import main as accelerate_launch
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if quiet:
-        del os.environ["TORCH_CPP_LOG_LEVEL"]  # the ranks' own warnings stay
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # told below, shorter
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
-    close = (
-        PContext.close
-    )  # torch's agent knows an option for how long this takes, and does not give it when a rank failed
+    close = PContext.close  # torch has an option for how long this may take, and forgets it when a rank has failed
     PContext.close = lambda self, death_sig=None, timeout=LAST_WORDS: close(self, death_sig, timeout)
     try:
         accelerate_launch()
