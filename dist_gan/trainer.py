@@ -12,7 +12,7 @@ from dist_gan.console import Console, duration
 from dist_gan.data import Batch
 from dist_gan.game import Game
 from dist_gan.meter import peak_memory
-from dist_gan.processes import Processes
+from dist_gan.processes import AGREE_SECONDS, Processes
 from dist_gan.run_folder import RunFolder
 from dist_gan.sampling import generate, sample_latents, save_grid, to_uint8
 from dist_gan.tracker import Tracker
@@ -145,6 +145,7 @@ class Trainer:
             (purpose, f"{n} collective{'s' if n > 1 else ''}, {size:,} bytes") for purpose, (n, size) in totals.items()
         ]
         rows.append(("metrics", f"1 collective, every {self.cadence.track:,} images"))
+        rows.append(("whether to stop", f"1 collective, about every {AGREE_SECONDS:.0f} s"))
         self.console.table("on the wire in one update", rows)
 
     def _sample(self) -> None:

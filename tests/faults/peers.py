@@ -92,6 +92,7 @@ def _once(tally: Tally, folder: Path, run: Path, fault: Done, in_good_order: boo
     else:
         tally.check(found["state"] == "failed" and found["exit_code"] == 6, "not named", str(found))
         tally.seconds["until named"].append(found["time"] - begun)
+        tally.check(seconds <= TIMEOUT + 10, "ended too late", f"{seconds:.1f} s")
     tally.seconds["until nothing was left"].append(seconds)
 
 
