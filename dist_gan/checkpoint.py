@@ -28,6 +28,8 @@ MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 2**20
 """Bytes; all other sizes are capped by what the manifest says."""
 NOT_A_NAME = {"", ".", ".."}
+SAVING = "save"
+"""The name of the thread that writes."""
 FAILURES = 3
 """So many saves that fail one after the other end the run; fewer are warnings."""
 
@@ -169,7 +171,7 @@ class Writer:
         """Snapshot now, write in the background. An error of the save before is dealt with first (see `wait`)."""
         self.wait()
         snapshot = {file: {k: v.detach().to("cpu", copy=True) for k, v in own.items()} for file, own in tensors.items()}
-        self._thread = threading.Thread(target=self._write, args=(images_seen, snapshot, state, config), name="save")
+        self._thread = threading.Thread(target=self._write, args=(images_seen, snapshot, state, config), name=SAVING)
         self._thread.start()
 
     def wait(self) -> None:
@@ -200,6 +202,13 @@ class Writer:
             images_seen = int(path.name.removeprefix("images-"))
             if not self.keep_every or images_seen % self.keep_every:
                 _discard(path)
+
+
+def finish_save() -> None:
+    """Wait for what a Writer of this process is writing: what would be whole should not be lost when it fails."""
+    for thread in threading.enumerate():
+        if thread.name == SAVING:
+            thread.join()
 
 
 def _read_files(path: Path) -> dict[str, bytes]:

@@ -72,6 +72,9 @@ class Config(Part):
     """Turns of D, each on a batch of its own, for each turn of G."""
     precision: Precision = "fp32"
     """fp64; fp32; tf32 (fp32 with TensorFloat-32 products, on a GPU); bf16 or fp16 mixed precision."""
+    timeout: float = free(600, ge=5)
+    """Seconds after which a run that makes no progress is ended, naming who holds it up; also what the processes may
+    take to meet at the start."""
     resume: str = free("auto", min_length=1)
     """auto: go on from the run's newest whole checkpoint; never: refuse to touch a run that has begun; else the path of
     a checkpoint to begin from where the run has none of its own."""

@@ -3,8 +3,10 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -34,17 +36,26 @@ class Console:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, escape(value))
-        self.out.print(table)
+        self._print(table)
+
+    def columns(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table with a line of titles."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for title in titles:
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._print(table)
 
     def say(self, text: str) -> None:
         """A line."""
-        self.out.print(escape(text))
+        self._print(escape(text))
 
     def warn(self, text: str) -> None:
         """A warning, once however often it is given."""
         if text not in self._warned:
             self._warned.add(text)
-            self.out.print(f"[yellow]warning:[/yellow] {escape(text)}")
+            self._print(f"[yellow]warning:[/yellow] {escape(text)}")
 
     def start(self, images_seen: int, images: int) -> None:
         """Training begins."""
@@ -72,13 +83,18 @@ class Console:
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             left = duration((images - images_seen) / rate) if rate else "?"
-            self.out.print(f"{images_seen:,} of {images:,} images  {escape(text)}  {left} left")
+            self._print(f"{images_seen:,} of {images:,} images  {escape(text)}  {left} left")
 
     def stop(self) -> None:
         """Training ends, however."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _print(self, what: RenderableType) -> None:
+        """A log on a disk that takes nothing more ends no run."""
+        with suppress(OSError):
+            self.out.print(what)
 
 
 def duration(seconds: float) -> str:

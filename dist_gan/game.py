@@ -88,6 +88,7 @@ class Game:
         D, G = self.discriminator, self.generator
         with claim("D_gradients"), D.turn(images_seen):
             for real, own, last in self._pieces(batch, bits):
+                self.processes.pulse.enter("D's turn", images_seen)
                 with D.piece(last=last):
                     with torch.no_grad():
                         fake = self._generate(G.network, own[Purpose.D_TURN_GENERATE])
@@ -104,6 +105,7 @@ class Game:
         D, G = self.discriminator, self.generator
         with claim("G_gradients"), G.turn(self.images_seen):
             for real, own, last in self._pieces(batch, bits):
+                self.processes.pulse.enter("G's turn")
                 with G.piece(last=last):
                     fake = self._generate(G.wrapped, own[Purpose.G_TURN_GENERATE])
                     terms = self.objective.generator(D.network, real, fake, own, self.augment)

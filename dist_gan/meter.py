@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.objective import Terms
-from dist_gan.processes import STOP_SIGNALS, Processes
+from dist_gan.processes import Processes
 from dist_gan.wire import claim
 
 _PIECE_OF_D = ("D/loss", "D/penalty", "D/real_logit", "D/fake_logit", "D/real_as_real", "D/fake_as_real")
@@ -69,17 +69,13 @@ class Meter:
         finite = torch.nan_to_num(gradient_norm, nan=0.0, posinf=0.0, neginf=0.0)
         self._sums[group] += torch.stack([finite, skipped])
 
-    def read(self) -> tuple[dict[str, float], int]:
-        """(metrics by name, the stop signal that any process has received or 0), equal on all ranks; starts afresh.
+    def read(self) -> dict[str, float]:
+        """Metrics by name, equal on all ranks; starts afresh.
 
         One reduction. Raises Diverged after `IN_A_ROW` skipped moves of a player.
         """
-        asked = [float(self.processes.stop_signal == number) for number in STOP_SIGNALS]
-        local = torch.cat([*self._sums.values(), self._none.new_tensor(asked).double()])
         with claim("metrics"):
-            values = self.processes.sum(local).tolist()
-        stop = next((int(n) for n, ranks in zip(STOP_SIGNALS, values[-len(asked) :], strict=True) if ranks), 0)
-        values = values[: -len(asked)]
+            values = self.processes.sum(torch.cat([*self._sums.values()])).tolist()
         sums = dict(zip((name for group in self._sums for name in group), values, strict=True))
         turns = {name: max(1, count) for name, count in self._turns.items()}
         samples = {name: count * self.batch_size for name, count in turns.items()}
@@ -96,7 +92,7 @@ class Meter:
         right = sums["D/real_as_real"] + samples["D"] - sums["D/fake_as_real"]
         metrics["D/accuracy"] = right / (2 * samples["D"])
         self.reset()
-        return metrics, stop
+        return metrics
 
     def _watch(self, player: str, skipped: int) -> None:
         self._streak[player] = self._streak[player] + skipped if skipped == self._turns[player] else 0

@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Literal, NoReturn, TypeVar
@@ -21,9 +22,11 @@ from dist_gan.part import ConfigError
 from dist_gan.wire import claim
 
 T = TypeVar("T")
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 AGREEMENT = "agreement"
 """The purpose of what processes tell each other at the start and the end of a run."""
+AGREE_SECONDS = 5.0
+"""About so often several processes ask each other whether one was told to stop."""
 REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 
@@ -52,9 +55,18 @@ def has_gpu() -> bool:
     return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
 
 
+class PeerFailed(RuntimeError):
+    """Another process died, hangs, or cannot be reached (exit code 6)."""
+
+    def __init__(self, text: str, *, speaks: bool = True) -> None:
+        """`speaks`: whether this process is the one that tells it."""
+        super().__init__(text)
+        self.speaks = speaks
+
+
 def is_peer_failure(error: BaseException) -> bool:
     """Whether `error` only says that another process is gone: the cause is to be found there."""
-    if isinstance(error, torch.distributed.DistError):
+    if isinstance(error, torch.distributed.DistError | PeerFailed):
         return True
     text = str(error)
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket Timeout")
@@ -73,27 +85,56 @@ def leave(code: int) -> NoReturn:
     With several processes these abort about one time in ten, after all is done (seen: "terminate called without an
     active exception", torch 2.14 with gloo), and a launcher takes that for a failure.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
+
+
+class Pulse:
+    """Where this process is. The training thread writes it and a watchdog, if there is one, reads it."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        """Whether there must be progress from now on: the start may take its time."""
+        self.steps = 0
+        """How many phases were entered; the same on all processes that are in the same place."""
+        self.phase = "the start"
+        self.images_seen = 0
+
+    def enter(self, phase: str, images_seen: int | None = None) -> None:
+        """A phase begins; `images_seen` where it has changed."""
+        if images_seen is not None:
+            self.images_seen = images_seen
+        self.phase = phase
+        self.steps += 1
 
 
 class Processes:
     """This process among all of a run. Every method that reduces or shares must be called by all of them alike."""
 
     def __init__(self, precision: str = "fp32", *, exact: bool = False, timeout_seconds: float = 600) -> None:
-        """Join the other processes, if the launcher started any. `exact`: deterministic kernels, in one thread."""
+        """Join the other processes, if the launcher started any. `exact`: deterministic kernels, in one thread.
+
+        Raises:
+            PeerFailed: not all of them came within `timeout_seconds`, which is also how long a collective may take.
+        """
         # In a process that had an Accelerator before (a second run in one process), its precision would stay.
         AcceleratorState._reset_state(reset_partial_state=False)
         _set_float32_precision(precision)
-        self.accelerator = Accelerator(
-            cpu=not has_gpu(),
-            mixed_precision=precision if precision in ("bf16", "fp16") else "no",
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
-            ],
-        )
+        try:
+            self.accelerator = Accelerator(
+                cpu=not has_gpu(),
+                mixed_precision=precision if precision in ("bf16", "fp16") else "no",
+                kwargs_handlers=[
+                    DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+                ],
+            )
+        except torch.distributed.DistError as error:
+            raise PeerFailed(
+                _not_all_came(timeout_seconds, error), speaks=os.environ.get("LOCAL_RANK", "0") == "0"
+            ) from error
         self.rank = self.accelerator.process_index
         self.count = self.accelerator.num_processes
         self.exact = exact
@@ -105,6 +146,9 @@ class Processes:
             torch.set_num_threads(1)  # how a CPU's products are cut into sums depends on it
         self.stop_signal = 0
         """The number of the signal that asked this process to stop; 0: none."""
+        self.pulse = Pulse()
+        self._updates_between = self._updates_left = 1
+        self._asked = time.perf_counter()
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """DDP around `network` where there are several processes; mixed precision goes into its forward in place.
@@ -176,9 +220,30 @@ class Processes:
             self.accelerator.wait_for_everyone()
 
     def listen(self) -> None:
-        """From now on SIGTERM, SIGUSR1 and the first Ctrl-C only ask to stop after an update, in good order."""
+        """From now on SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C only ask to stop after an update, in good order."""
         for number in STOP_SIGNALS:
-            signal.signal(number, self._asked_to_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as with nohup
+                signal.signal(number, self._asked_to_stop)
+
+    def stop_after_update(self) -> int:
+        """The signal that asked any process to stop, or 0; equal on all. To be called by all, after each update.
+
+        They ask each other about every `AGREE_SECONDS`, after the same update: how many updates come between is made of
+        the time that the slowest took for the last ones, which they tell each other too.
+        """
+        if self.count == 1:
+            return self.stop_signal
+        self._updates_left -= 1
+        if self._updates_left:
+            return 0
+        self.pulse.enter("the agreement whether to stop")
+        local = [time.perf_counter() - self._asked, float(self.stop_signal)]
+        with claim(AGREEMENT):
+            seconds, stop = self.max(torch.tensor(local, dtype=torch.float64, device=self.device)).tolist()
+        fitting = int(self._updates_between * AGREE_SECONDS / seconds)
+        self._updates_between = self._updates_left = max(1, min(fitting, 2 * self._updates_between))
+        self._asked = time.perf_counter()
+        return int(stop)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.stop_signal == signal.SIGINT:
@@ -211,6 +276,16 @@ class Processes:
         if self.count > 1:
             self.wait()
             self.accelerator.end_training()
+
+
+def _not_all_came(seconds: float, error: Exception) -> str:
+    rank, count = world()
+    head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return (
+        f"rank {rank} did not meet the other {count - 1} of {count} processes at {head} within {seconds:g} s. Was the "
+        f"same command started on every node, and can they reach that address and port? "
+        f"({str(error).strip().splitlines()[0]})"
+    )
 
 
 def _set_float32_precision(precision: str) -> None:

@@ -1,6 +1,6 @@
 """A run's folder: its lock, its config, what state it is in, and its metrics.
 
-run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock
+run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock  stacks/ (of a run that hung)
 """
 
 import contextlib
@@ -16,6 +16,9 @@ from typing import IO, Any
 
 from dist_gan.part import ConfigError
 
+ENDING = ("reason", "rank", "exit_code")
+"""What status.json says of how an attempt ended."""
+
 
 class RunFolder:
     """The folder of one run, held by one job at a time. Only rank 0 has one open."""
@@ -28,6 +31,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
+        self.stacks = path / "stacks"
+        self.lock_file = path / "lock"
         self._lock: IO[str] | None = None
         self._unwritten: list[str] = []
 
@@ -50,7 +55,7 @@ class RunFolder:
             ConfigError: another job holds it; the message names host, pid and job.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = open(self.path / "lock", "a+")  # noqa: SIM115  # it stays open: the lock ends with it
+        lock = open(self.lock_file, "a+")  # noqa: SIM115  # it stays open: the lock ends with it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -62,8 +67,7 @@ class RunFolder:
                 "another folder with run=..."
             ) from None
         lock.truncate(0)
-        job = os.environ.get("SLURM_JOB_ID", "none")
-        lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {job}\n")
+        lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n")
         lock.flush()
         self._lock = lock
         for folder in (self.samples, self.checkpoints):
@@ -75,14 +79,29 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def begin(self, images_seen: int) -> None:
+        """An attempt begins, from a checkpoint of so many images: count it, and whether the one before made any."""
+        before = self.read_status()
+        again = before.get("began_at") == images_seen
+        self.status(
+            "starting",
+            images_seen=images_seen,
+            began=time.time(),
+            began_at=images_seen,
+            restarts=before.get("restarts", -1) + 1,
+            restarts_without_progress=before.get("restarts_without_progress", 0) + 1 if again else 0,
+        )
+
     def status(self, state: str, **details: Any) -> None:
-        """Replace status.json: `state` is running, finished, stopped or failed; details are JSON data.
+        """Replace status.json: `state` is starting, running, finished, stopped or failed; details are JSON data, and
+        what it said before stays where it is not about how an attempt ended.
 
         Where the disk takes nothing the old one stays: whether a run can go on is decided by its checkpoints.
         """
-        content = {"state": state, **details, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        kept = {key: value for key, value in self.read_status().items() if key not in ENDING}
+        here = {"job": _job(), "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
         with contextlib.suppress(OSError):
-            replace(self.status_file, json.dumps(content, indent=1) + "\n")
+            replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """status.json; empty where there is none."""
@@ -116,6 +135,12 @@ class RunFolder:
                 if json.loads(line)["images"] <= images_seen:
                     kept.append(line + "\n")
         replace(self.metrics, "".join(kept))
+
+
+def _job() -> str | None:
+    """SLURM's name for this job: what `scontrol` and `scancel` take."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def replace(path: Path, text: str) -> None:

@@ -78,12 +78,16 @@ def begin(config: Config, folder: RunFolder, data: str, warn: Callable[[str], No
     with its_status(folder, CheckpointError):
         path = checkpoint.find(folder.checkpoints, warn) or given
     if path is None:
+        start = Start(None, 0, None, 0)
         folder.forget_after(-1)
-        return Start(None, 0, None, 0)
-    found = checkpoint.read(path)
-    _same_run(config, found, data)
-    folder.forget_after(found.state["images_seen"])
-    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+    else:
+        found = checkpoint.read(path)
+        _same_run(config, found, data)
+        start = Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+        folder.forget_after(start.images_seen)
+    if start.images_seen < config.images:
+        folder.begin(start.images_seen)
+    return start
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:

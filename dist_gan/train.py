@@ -17,7 +17,7 @@ from dist_gan.command_line import dump, help_text, load
 from dist_gan.config import Config
 from dist_gan.console import Console, duration
 from dist_gan.data import Dataset
-from dist_gan.failures import failed, its_status, let_rank_0_speak, tell
+from dist_gan.failures import failed, hung, its_status, let_rank_0_speak, tell
 from dist_gan.game import Game
 from dist_gan.part import ConfigError
 from dist_gan.processes import Processes, check_launch, leave, world
@@ -25,6 +25,10 @@ from dist_gan.run_folder import RunFolder
 from dist_gan.start import Start, begin, game_of, stream_of
 from dist_gan.tracker import Tracker, still_busy
 from dist_gan.trainer import Cadence, Desk, Trainer
+from dist_gan.watchdog import Watchdog
+
+SLACK = 5
+"""Seconds that a collective may take longer than a run may stand still: so that the watchdog, which names, is first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: Config, watch: debug.Checks | None = None) -> int:
     """One run from its start (or resume) to its end. Returns 0 when it ended in good order, else raises."""
-    processes = Processes(config.precision, exact=config.exact)
+    begun = time.time()
+    processes = Processes(config.precision, exact=config.exact, timeout_seconds=config.timeout + SLACK)
     processes.listen()
     console = Console(speaks=processes.is_first, style=config.console)
     for warning in config.unwise() + processes.unwise(config.precision):
@@ -74,7 +79,13 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
         )
         start = processes.share(found)
         assert start is not None
-        with its_status(folder):
+        watchdog = Watchdog(
+            processes,
+            config.timeout,
+            lambda reason, speaks: hung(folder, processes.rank, begun, reason, speaks),
+            folder.lock_file if processes.is_first else None,
+        )
+        with its_status(folder), watchdog.watching():
             if start.images_seen < config.images:
                 game = game_of(config, processes, dataset, watch)
                 _restore(game, start, processes, watch)
@@ -166,5 +177,6 @@ def _show(config: Config, processes: Processes, game: Game, dataset: Dataset, co
 if __name__ == "__main__":
     code = main()
     if world()[1] > 1 or still_busy():
+        checkpoint.finish_save()
         leave(code)
     sys.exit(code)

@@ -59,6 +59,7 @@ class Trainer:
         self.game = game
         self.batches = batches
         self.processes = processes
+        self.pulse = processes.pulse
         self.cadence = cadence
         self.console = console
         self.desk = desk
@@ -78,6 +79,7 @@ class Trainer:
         game, cadence = self.game, self.cadence
         begun = time.perf_counter()
         first = game.images_seen
+        self.pulse.enter("the start", first)
         self._status("running")
         if first == 0:
             self._first_pictures()
@@ -85,6 +87,7 @@ class Trainer:
         batches = self._timed(self.batches(first))
         self.console.start(first, cadence.images)
         self._clock = (time.perf_counter(), first)
+        self.pulse.armed = True
         stop = 0
         try:
             while game.images_seen < cadence.images and not stop:
@@ -94,16 +97,16 @@ class Trainer:
                 else:
                     game.update(batches)
                 done = game.images_seen >= cadence.images
-                # Several processes must agree, and do so whenever their metrics are reduced anyway.
-                stop = self.processes.stop_signal if self.processes.count == 1 else 0
+                stop = self.processes.stop_after_update()
                 if self._due(cadence.track) or done or stop:
-                    stop = self._track() or stop
+                    self._track()
                 if self._due(cadence.sample) or done:
                     self._sample()
                 if self._due(cadence.save) or done or stop:
                     self._save()
         finally:
             self.console.stop()
+        self.pulse.enter("the end", game.images_seen)
         if self.desk is not None:
             self.desk.writer.wait()
             self._report(time.perf_counter() - begun, game.images_seen - first, stop)
@@ -114,9 +117,10 @@ class Trainer:
         now = self.game.images_seen
         return now // every > (now - self.game.images_per_update) // every
 
-    def _track(self) -> int:
-        """Read the meter, on all ranks; write it down, on rank 0. Returns the stop signal that they agree on."""
-        metrics, stop = self.game.meter.read()
+    def _track(self) -> None:
+        """Read the meter, on all ranks; write it down, on rank 0."""
+        self.pulse.enter("the metrics", self.game.images_seen)
+        metrics = self.game.meter.read()
         then, before = self._clock
         now = time.perf_counter()
         seen = self.game.images_seen
@@ -130,7 +134,6 @@ class Trainer:
             last = self.desk.writer.last
             self.console.progress(seen, self.cadence.images, metrics, last.name if last else "")
             self._status("running")
-        return stop
 
     def _count_an_update(self, batches: Iterator[Batch]) -> None:
         with Wire() as wire:
@@ -145,6 +148,7 @@ class Trainer:
         self.console.table("on the wire in one update", rows)
 
     def _sample(self) -> None:
+        self.pulse.enter("the pictures", self.game.images_seen)
         self.game.measure()
         if self.desk is not None:
             seen = self.game.images_seen
@@ -153,6 +157,7 @@ class Trainer:
                 self.desk.tracker.picture(seen, path)
 
     def _save(self) -> None:
+        self.pulse.enter("the checkpoint", self.game.images_seen)
         state = self.game.state()
         if self.desk is not None:
             facts = {**self.game.counters(), **self.desk.facts}
@@ -206,6 +211,7 @@ class Trainer:
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             begun = time.perf_counter()
+            self.pulse.enter("the data", self.game.images_seen)
             batch = next(batches)
             self._waited += time.perf_counter() - begun
             yield batch

@@ -1,8 +1,9 @@
-"""`accelerate launch` for several processes, with two things mended (seen with accelerate 1.15, torch 2.14).
+"""`accelerate launch` for several processes, with some things mended (seen with accelerate 1.15, torch 2.14).
 
 SIGTERM, SIGINT and SIGUSR1 go on to the ranks and nothing else happens: they save, and this ends when they have. The
-launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. And
-a rank's failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
+launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. When
+a rank has failed the others have a few seconds to name it, where the launcher would wait 30 for one that is stopped.
+And its failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
 that have ended well say nothing of how they lost the head node's store, which closes first (torch shows a traceback).
 """
 
@@ -17,6 +18,8 @@ import psutil  # accelerate needs it too
 
 os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
 
+LAST_WORDS = 7
+"""Seconds that the other ranks live on when one has failed."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 stopping: list[int] = []
 
@@ -40,12 +43,18 @@ def main() -> int:
     quiet = "TORCH_CPP_LOG_LEVEL" not in os.environ  # torch reads it once, when it is imported
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from accelerate.commands.launch import main as accelerate_launch
+    from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if quiet:
         del os.environ["TORCH_CPP_LOG_LEVEL"]  # the ranks' own warnings stay
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # told below, shorter
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
+    close = (
+        PContext.close
+    )  # torch's agent knows an option for how long this takes, and does not give it when a rank failed
+    PContext.close = lambda self, death_sig=None, timeout=LAST_WORDS: close(self, death_sig, timeout)
     try:
         accelerate_launch()
     except ChildFailedError as error:

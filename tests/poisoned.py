@@ -1,25 +1,39 @@
-"""dist_gan.train, in which rank 1 fails in its hundredth update."""
+"""dist_gan.train, in which POISON_RANK (1) fails or hangs (POISON=raise or hang) in its hundredth update."""
 
 import os
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from dist_gan import train
+from dist_gan.data import Stream
 from dist_gan.game import Game
 from dist_gan.processes import leave
 
 calls = 0
-update = Game.update
+update, batches = Game.update, Stream.batches
 
 
-def poisoned(self: Game, batches: Any) -> None:
+def raising(self: Game, source: Any) -> None:
     global calls  # noqa: PLW0603
     calls += 1
-    if calls == 100 and os.environ["RANK"] == "1":
+    if calls == 100:
         raise RuntimeError("poison on rank 1")
-    update(self, batches)
+    update(self, source)
+
+
+def hanging(self: Stream, images_seen: int) -> Iterator[Any]:
+    for number, batch in enumerate(batches(self, images_seen), start=1):
+        if number == 100:
+            time.sleep(1000)
+        yield batch
 
 
 if __name__ == "__main__":
-    Game.update = poisoned  # type: ignore[method-assign]
+    if os.environ.get("RANK", "0") == os.environ.get("POISON_RANK", "1"):
+        if os.environ["POISON"] == "raise":
+            Game.update = raising  # type: ignore[method-assign]
+        else:
+            Stream.batches = hanging  # type: ignore[method-assign]
     leave(train.main(sys.argv[1:]))

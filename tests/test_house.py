@@ -39,8 +39,9 @@ RUNTIME = {
     "debug",
     "failures",
     "start",
+    "watchdog",
 }
-ENTRIES = {"train", "sample"}
+ENTRIES = {"train", "sample", "status"}
 ONLY = {"accelerate": {"processes"}, "wandb": {"tracker"}, "rich": {"console"}, "tensorboard": set()}
 
 

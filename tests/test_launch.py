@@ -1,22 +1,17 @@
 """The scripts of launch/ and slurm/, as a user types them; of slurm/ only what shows without a cluster."""
 
-import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from dist_gan.run_folder import RunFolder
 from tests.conftest import ROOT
-from tests.runs import SMALL, wait_for
+from tests.launched import ENDLESS, begun, done, free_port, started, status
+from tests.runs import SMALL
 
 BATCH_SCRIPTS = [ROOT / "slurm/train.sbatch", ROOT / "slurm/preemptible.sbatch"]
 SCRIPTS = [
@@ -26,49 +21,6 @@ SCRIPTS = [
     ROOT / "slurm/env.sh.example",
     ROOT / ".ci/run",
 ]
-ENDLESS = [*SMALL, "images=100000000", "save.every=100000000"]
-
-
-@contextmanager
-def started(folder: Path, name: str, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """A script of launch/, on the CPU and in `folder`; whatever it started ends with the block."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where there is no .venv
-    process = subprocess.Popen(
-        [ROOT / "launch" / name, *arguments],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": "", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                each.kill()
-            process.communicate()
-
-
-def done(folder: Path, name: str, *arguments: str, **env: str) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr)"""
-    with started(folder, name, *arguments, **env) as process:
-        out, error = process.communicate(timeout=120)
-    return process.returncode, out, error
-
-
-def begun(run: Path) -> None:
-    wait_for((run / "metrics.jsonl").exists)
-
-
-def status(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "status.json").read_text()))
-
-
-def free_port() -> str:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -173,20 +125,6 @@ def test_two_nodes_stop_together_by_a_signal_to_one(tmp_path: Path) -> None:
     assert (head.returncode, second.returncode, error, others) == (0, 0, "", ("", ""))
     assert "world       2 processes, batch 64 = 2 x 32" in out
     assert (status(tmp_path / "a")["state"], status(tmp_path / "a")["processes"]) == ("stopped", 2)
-
-
-def test_a_killed_rank_is_named_and_ends_the_others(tmp_path: Path) -> None:
-    with started(tmp_path, "local.sh", "-n", "2", *ENDLESS, "run=a") as launcher:
-        begun(tmp_path / "a")
-        ranks = psutil.Process(launcher.pid).children()
-        victim = next(rank for rank in ranks if rank.environ()["RANK"] == "1")
-        victim.kill()
-        _, error = launcher.communicate(timeout=60)
-    assert launcher.returncode == 1
-    assert error.endswith(f"launcher: rank 1 (pid {victim.pid}) was killed by SIGKILL\n")
-    assert "Traceback" not in error
-    assert not any(rank.is_running() for rank in ranks)
-    assert status(tmp_path / "a")["exit_code"] == 6
 
 
 def test_the_batch_scripts_ask_for_what_requeueing_needs_and_differ_in_how_often_they_save() -> None:

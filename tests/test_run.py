@@ -161,7 +161,9 @@ def test_bad_input_on_two_ranks_is_told_once(tmp_path: Path) -> None:
 
 
 def test_an_error_of_one_rank_is_told_once_with_its_cause(tmp_path: Path) -> None:
-    done = command("-m", "tests.poisoned", *SMALL, f"run={tmp_path}/a", "images=64000", ranks=2)
+    done = command(
+        "-m", "tests.poisoned", *SMALL, f"run={tmp_path}/a", "images=64000", ranks=2, env={"POISON": "raise"}
+    )
     assert done.returncode != 0
     assert done.stderr.count("RuntimeError: poison on rank 1") == 1, done.stderr
     assert done.stderr.count("dist_gan (rank 1): poison on rank 1") == 1

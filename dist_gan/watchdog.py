@@ -1,0 +1,203 @@
+"""Who is alive and how far: each process's pulse, which all others see. A run without progress is ended by name.
+
+The training thread only says where it is (`Pulse.enter`). Beside it three threads, none of which waits for another: one
+watches this process, one tells the others through the launcher's store and hears of them, and rank 0's touches a file
+by which people see that the run lives. Time is counted in ticks of the watching thread, so that a process that was
+suspended and goes on has not missed any.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from torch._C._distributed_c10d import Store, TCPStore
+
+from dist_gan.processes import PeerFailed, Processes, is_peer_failure
+
+TICK = 1.0
+"""Seconds between two beats."""
+SILENT = 3
+"""So many ticks without a beat are no sign of life."""
+SIGN_SECONDS = 10.0
+"""Between two touches of the file that says that the run lives."""
+PARENT = os.getppid()
+"""When this process began: another one later means that the launcher died."""
+
+
+class Beat(NamedTuple):
+    """What a process says of itself."""
+
+    tick: int
+    steps: int
+    images_seen: int
+    phase: str
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"after {self.images_seen:,} images, in {self.phase}"
+
+
+class Watchdog:
+    """Ends this process where its training has stood still for too long, whoever is to blame."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        seconds: float,
+        hung: Callable[[str, bool], None],
+        sign: Path | None = None,
+    ) -> None:
+        """Watches from `start` on; and for progress as soon as `processes.pulse` is armed.
+
+        Args:
+            processes: this process among the others.
+            seconds: how long nothing may move.
+            hung: called, once, in a thread of its own, with the reason and whether this process is the one that
+                should tell it. It must end the process.
+            sign: rank 0's file that is touched while the process lives.
+        """
+        self.processes = processes
+        self.seconds = seconds
+        self.hung = hung
+        self.sign = sign
+        self.tick = 0
+        self._heard: dict[int, tuple[int, Beat]] = {}
+        self._contact = 0
+        self._over = threading.Event()
+        self._parent = PARENT if _launched(processes.count) else None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While inside. An error that only says that a peer is gone becomes a PeerFailed that names it."""
+        loops = [(TICK, self._watch)]
+        if self.processes.count > 1:
+            loops.append((TICK, self._exchange))
+        if self.sign is not None:
+            loops.append((SIGN_SECONDS, self._give_sign))
+        for every, action in loops:
+            threading.Thread(target=self._repeat, args=(every, action), name="watchdog", daemon=True).start()
+        try:
+            yield
+        except Exception as error:
+            if not is_peer_failure(error):
+                raise
+            raise self._named(error) from error
+        finally:
+            self._over.set()
+
+    def blame(self) -> str:
+        """Which rank holds the others up, and where, as far as this one knows."""
+        me = self._own()
+        if self.processes.count == 1:
+            return f"this process (host {me.host}, pid {me.pid}) stands still {me}"
+        if self.tick - self._contact > SILENT:
+            head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            return (
+                f"rank {self.processes.rank} (host {me.host}, pid {me.pid}) cannot reach the head node ({head}) and "
+                f"stands still {me}"
+            )
+        if silent := self.silent():
+            return "; ".join(f"{self._name(rank)} gives no sign of life, last seen {beat}" for rank, beat in silent)
+        beats = {rank: beat for rank, (_, beat) in self._heard.items()} | {self.processes.rank: me}
+        least, most = (choose(beat.steps for beat in beats.values()) for choose in (min, max))
+        if least == most:
+            return f"all ranks stand still {me}: the network between them may be at fault"
+        behind = [f"{self._name(rank)} stands still {beat}" for rank, beat in beats.items() if beat.steps == least]
+        return "; ".join(behind) + ", and the others wait for it"
+
+    def silent(self) -> list[tuple[int, Beat]]:
+        """The ranks that give no sign of life, with their last one."""
+        return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT]
+
+    def _named(self, error: Exception) -> PeerFailed:
+        """Who is missing. The dead one's last beat may be younger than a tick."""
+        time.sleep(TICK * (SILENT + 1.5))
+        silent = self.silent()
+        text = "; ".join(f"{self._name(rank)} died, last seen {beat}" for rank, beat in silent)
+        if self.tick - self._contact > SILENT or not text:
+            text = f"lost another process {self._own()} ({str(error).strip().splitlines()[0]})"
+        return PeerFailed(text, speaks=self._speaks())
+
+    def _speaks(self) -> bool:
+        """One process tells what all of them see: the first that lives, or where it sees none, the host's first."""
+        if self.tick - self._contact > SILENT:
+            return os.environ.get("LOCAL_RANK", "0") == "0"
+        dead = {rank for rank, _ in self.silent()}
+        return all(rank in dead for rank in range(self.processes.rank))
+
+    def _own(self) -> Beat:
+        pulse = self.processes.pulse
+        return Beat(self.tick, pulse.steps, pulse.images_seen, pulse.phase, socket.gethostname(), os.getpid())
+
+    def _name(self, rank: int) -> str:
+        beat = self._heard[rank][1] if rank in self._heard else self._own()
+        return f"rank {rank} (host {beat.host}, pid {beat.pid})"
+
+    def _repeat(self, every: float, action: Callable[[], None]) -> None:
+        while not self._over.wait(every):
+            action()
+
+    _store: Store | None = None
+    _still = 0
+    _steps = -1
+
+    def _watch(self) -> None:
+        self.tick += 1
+        if self._parent is not None and os.getppid() != self._parent:
+            self._parent = None
+            signal.raise_signal(signal.SIGTERM)  # nothing is lost: the ranks reach each other without the launcher
+        pulse = self.processes.pulse
+        self._still = self._still + 1 if pulse.armed and pulse.steps == self._steps else 0
+        self._steps = pulse.steps
+        if self._still * TICK >= self.seconds:
+            self._over.set()
+            self.hung(f"no progress for {self.seconds:g} s: {self.blame()}", self._speaks())
+
+    def _exchange(self) -> None:
+        """Tell all others how this one is, and hear how they are."""
+        ranks = [rank for rank in range(self.processes.count) if rank != self.processes.rank]
+        try:
+            if self._store is None:
+                self._store = TCPStore(
+                    os.environ["MASTER_ADDR"],
+                    int(os.environ["MASTER_PORT"]),
+                    is_master=False,
+                    wait_for_workers=False,
+                    timeout=timedelta(seconds=self.seconds),
+                )
+            # Where one has not begun to beat this waits for it.
+            self._store.set(f"beat/{self.processes.rank}", "\n".join(map(str, self._own())))
+            answers = self._store.multi_get([f"beat/{rank}" for rank in ranks])
+        except RuntimeError:  # it is gone, or cannot be reached for now
+            self._store = None
+            return
+        self._contact = self.tick
+        for rank, answer in zip(ranks, answers, strict=True):
+            tick, steps, images_seen, phase, host, pid = answer.decode().split("\n")
+            beat = Beat(int(tick), int(steps), int(images_seen), phase, host, int(pid))
+            if rank not in self._heard or self._heard[rank][1].tick != beat.tick:
+                self._heard[rank] = self.tick, beat
+
+    def _give_sign(self) -> None:
+        try:
+            assert self.sign is not None
+            os.utime(self.sign)
+        except OSError:  # a sign less
+            return
+
+
+def _launched(count: int) -> bool:
+    """Whether this process's parent is a launcher, without which it should not live; and not, say, a shell."""
+    try:
+        return count > 1 or any("accelerate" in part for part in psutil.Process(PARENT).cmdline())
+    except psutil.Error:
+        return False
