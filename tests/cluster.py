@@ -34,7 +34,7 @@ mount --bind "$2/etc/hosts" /etc/hosts
 slurmd -D -N "$1" -f "$2/etc/slurm.conf" &
 wait "$!"
 """
-# select/cons_tres knows one job a node from cpus-per-task=4; preemption is from `low` to `high`, by requeue.
+# JobRequeue=0: only jobs that ask for it can be requeued. KillWait: how long a cancelled or preempted job has to end.
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -62,19 +62,21 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-JobRequeue=1
+JobRequeue=0
 ReturnToService=2
 KillWait=20
 SlurmdTimeout=15
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=OFF State=UP
 PartitionName=low Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 State=UP
+PartitionName=cancel Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=CANCEL GraceTime=20 State=UP
 PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=100 PreemptMode=OFF State=UP
 """
 
 
 class Cluster:
-    """node1, node2, ... with 4 CPUs each, in the partitions main, low (which high preempts) and high."""
+    """node1, node2, ... of 4 CPUs, in the partitions main, low and cancel, which high preempts (by requeue and by
+    cancelling), and high."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder

@@ -66,24 +66,22 @@ def brake(tmp_path: Path) -> Brake:
 
 @dataclass(frozen=True)
 class Limited:
-    """A job with a time limit of a minute, for far more than a minute."""
+    """A job with a time limit of a minute, whose first three attempts get nowhere near the end in that time."""
 
     job: str
     folder: Path
-    brake: Brake
     images: int = 128_000
     config: tuple[str, ...] = (*SMALL, f"images={images}")
 
 
 @pytest.fixture(scope="module")
 def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Limited:
-    folder = tmp_path_factory.mktemp("limited")
-    brake = Brake(folder / "brake")
+    folder = tmp_path_factory.mktemp("limited") / "a"
     # SLURM looks at limits every 30 s: this comes 29 to 59 s after the start.
     options = ["--nodelist=node1", "--time=1", "--signal=USR1@1"]
-    run = folder / "a"
-    job = cluster.submit(*options, TRAIN, *Limited.config, f"run={run}", CPU_PROCESSES="2", **brake.env)
-    return Limited(job, run, brake)
+    slow = {**INSIDE, "DIST_GAN_SLOW": "3"}
+    job = cluster.submit(*options, TRAIN, *Limited.config, f"run={folder}", CPU_PROCESSES="2", **slow)
+    return Limited(job, folder)
 
 
 @pytest.fixture(scope="module")
@@ -170,22 +168,30 @@ def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any,
     assert_nothing_left(cluster, job)
 
 
-def test_a_preempted_job_saves_and_goes_on(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
-    slow = [*SMALL, "save.every=1000000", f"run={tmp_path}/a", "images=32000"]
-    job = cluster.submit("--partition=low", "--nodelist=node3", PREEMPTIBLE, *slow, CPU_PROCESSES="2", **brake.env)
-    begun(cluster, job, tmp_path / "a")
-    other = cluster.submit("--partition=high", "--nodelist=node3", "--wrap=hostname")
+def test_preempted_jobs_save_and_go_on(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
+    """Where SLURM requeues them, and where it would cancel them."""
+    jobs = {}
+    for partition, node in (("low", "node3"), ("cancel", "node4")):
+        where = [f"--partition={partition}", f"--nodelist={node}"]
+        config = [*SMALL, "save.every=1000000", f"run={tmp_path / partition}", "images=32000"]
+        jobs[partition] = cluster.submit(*where, PREEMPTIBLE, *config, CPU_PROCESSES="2", **brake.env)
+    for partition, job in jobs.items():
+        begun(cluster, job, tmp_path / partition)
+    other = cluster.submit("--partition=high", "--nodelist=node3,node4", "--wrap=srun hostname")
     cluster.wait(other, "COMPLETED")
-    assert cluster.output(other) == "node3\n"
-    cluster.wait(job, "PENDING", "RUNNING", restarts=1)
-    assert status(tmp_path / "a")["state"] == "stopped"
+    assert sorted(cluster.output(other).split()) == ["node3", "node4"]
+    for job in jobs.values():
+        cluster.wait(job, "PENDING", "RUNNING", restarts=1)
     brake.release()
-    assert cluster.wait(job, "COMPLETED", "FAILED", "PREEMPTED")["JobState"] == "COMPLETED", cluster.output(job)
-    stops, starts = turns(cluster.output(job))
-    assert stops == starts
-    assert len(stops) == 1
-    assert_whole(tmp_path / "a", 32000)
-    assert_nothing_left(cluster, job)
+    for partition, job in jobs.items():
+        found = cluster.wait(job, "COMPLETED", "FAILED", "PREEMPTED", "CANCELLED")
+        assert found["JobState"] == "COMPLETED", cluster.output(job)
+        stops, starts = turns(cluster.output(job))
+        assert stops == starts, cluster.output(job)
+        assert len(stops) == 1
+        assert_whole(tmp_path / partition, 32000)
+        assert_nothing_left(cluster, job)
+    assert "slurm: preempted; requeued" in cluster.output(jobs["cancel"])
 
 
 def test_a_node_that_crashes(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
@@ -269,9 +275,7 @@ def test_who_fails_is_tried_again_while_that_may_help(cluster: Cluster, failing:
 
 def test_a_job_goes_on_at_each_time_limit(cluster: Cluster, limited: Limited, tmp_path: Path) -> None:
     """At the very image where it stopped, three times by itself, to the bits of a run that was never stopped."""
-    cluster.wait(limited.job, "RUNNING", restarts=3, seconds=PATIENCE)
-    limited.brake.release()
-    found = cluster.wait(limited.job, "COMPLETED", "FAILED", "TIMEOUT")
+    found = cluster.wait(limited.job, "COMPLETED", "FAILED", "TIMEOUT", seconds=PATIENCE)
     output = cluster.output(limited.job)
     assert found["JobState"] == "COMPLETED", output
     stops, starts = turns(output)
