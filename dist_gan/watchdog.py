@@ -172,7 +172,7 @@ class Watchdog:
                     int(os.environ["MASTER_PORT"]),
                     is_master=False,
                     wait_for_workers=False,
-                    timeout=timedelta(seconds=self.seconds),
+                    timeout=timedelta(seconds=self.seconds + 60),  # it complains itself: that should not come first
                 )
             # Where one has not begun to beat this waits for it.
             self._store.set(f"beat/{self.processes.rank}", "\n".join(map(str, self._own())))

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ ENDLESS = [*SMALL, "images=100000000", "save.every=100000000"]
 
 
 @contextmanager
-def started(folder: Path, name: str, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """A script of launch/, on the CPU and in `folder`; whatever it started ends with the block."""
+def started(
+    folder: Path, name: str, *arguments: str, inside: Sequence[str | Path] = (), **env: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A script of launch/, on the CPU and in `folder`; whatever it started ends with the block. `inside` begins the
+    command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where there is no .venv
     process = subprocess.Popen(
-        [ROOT / "launch" / name, *arguments],
+        [*inside, ROOT / "launch" / name, *arguments],
         cwd=folder,
         env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": "", **env},
         stdout=subprocess.PIPE,
