@@ -19,10 +19,44 @@ status() { cat "$run/status.json" 2>/dev/null || true; }
 # field NAME: from status.json
 field() { status | sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\).*/\1/p"; }
 
-# train [CONFIG.yaml] [key=value ...]: a launcher on each node, then requeue or end. {task} is the task of a job array.
+# sweep [CONFIG.yaml] run=FOLDER key=value,value,... [key=value ...]: train the combination that is this task's.
+# A value that holds brackets, braces or quotes is taken as it is.
+sweep() {
+    local folder='' given=() keys=() lists=() names=() argument key count=1 at left values places=()
+    for argument; do
+        if [[ $argument == run=* ]]; then
+            folder=${argument#run=}
+        elif [[ $argument == *=*,* && ${argument#*=} != *[][{}\"\']* ]]; then
+            keys+=("${argument%%=*}") lists+=("${argument#*=}") places+=("${#given[@]}") given+=('')
+            IFS=, read -ra values <<< "${argument#*=},"
+            [[ $(printf '%s\n' "${values[@]}" | sort -u | grep -c .) == "${#values[@]}" ]] \
+                || die "$argument: a value is empty, or there twice"
+            count=$((count * ${#values[@]}))
+        else
+            given+=("$argument")
+        fi
+    done
+    [[ -n $folder ]] || die "a sweep needs run=FOLDER, in which each combination has a folder"
+    ((${#keys[@]} > 0)) || die "nothing to sweep: no argument is like seed=0,1,2"
+    [[ ${SLURM_ARRAY_TASK_COUNT:-} == "$count" && $SLURM_ARRAY_TASK_MAX == $((count - 1)) ]] \
+        || die "there are $count combinations: sbatch --array=0-$((count - 1)) slurm/sweep.sbatch ..."
+
+    left=$SLURM_ARRAY_TASK_ID
+    for ((at = ${#keys[@]} - 1; at >= 0; at--)); do # the last key varies fastest
+        IFS=, read -ra values <<< "${lists[at]}"
+        argument=${values[left % ${#values[@]}]}
+        left=$((left / ${#values[@]}))
+        given[places[at]]=${keys[at]}=$argument
+        key=${keys[at]##*.}
+        [[ $(printf '%s\n' "${keys[@]##*.}" | grep -cFx "$key") == 1 ]] || key=${keys[at]}
+        names=("$key=${argument//\//_}" ${names[@]+"${names[@]}"})
+    done
+    train "${given[@]}" "run=$folder/$(IFS=, && echo "${names[*]}")"
+}
+
+# train [--doctor] [CONFIG.yaml] [key=value ...]: a launcher on each node, then requeue or end; the doctor just ends.
 # With `saves` set it saves so many times as often as configured, unless the command line says how often.
 train() {
-    set -- "${@//\{task\}/${SLURM_ARRAY_TASK_ID:-}}"
     local each=${SLURM_GPUS_ON_NODE:-0} config every hosts head port code=0 status_before='' checkpoint_before
     if ((each == 0)); then
         each=${CPU_PROCESSES:-}
@@ -30,25 +64,30 @@ train() {
             "CPU: CPU_PROCESSES=N sbatch --gpus-per-node=0 ..."
         export ACCELERATE_USE_CPU=true
     fi
+    # SLURM signals every process of a step. Until the ranks listen, USR1 is ignored, and does not end the start.
     local step=(srun --cpus-per-task="$SLURM_CPUS_PER_TASK" ${SRUN_OPTIONS[@]+"${SRUN_OPTIONS[@]}"})
-    config=$("${step[@]}" --nodes=1 --ntasks=1 launch/local.sh -n 1 "$@" --print-config) || requeue_or_end $?
-    run=$(sed -n "s/^run: '\{0,1\}\(.*[^']\)'\{0,1\}$/\1/p" <<< "$config")
-    [[ -n $run ]] || die "the printed config has no line 'run: ...'; do SRUN_OPTIONS change it? $config"
-    if [[ -n ${saves:-} && " $*" != *" save"[.=]* ]]; then
-        every=$(sed -n '/^save:/,/^[^ ]/s/^  every: //p' <<< "$config")
-        set -- "$@" "save.every=$(((every + saves - 1) / saves))"
-    fi
+    # shellcheck disable=SC2016  # SLURM_NODEID is each node's own
+    local each_node='trap "" USR1; exec launch/multi_node.sh --rank "$SLURM_NODEID" "$@"' \
+        one_node='trap "" USR1; exec launch/local.sh -n 1 "$@"'
     mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
     head=${hosts[0]:?no node in SLURM_JOB_NODELIST=$SLURM_JOB_NODELIST}
     port=$((10000 + SLURM_JOB_ID % 20000)) # below the ephemeral ports; every task of an array has a job id of its own
-    status_before=$(status)
-    checkpoint_before=$(newest_checkpoint)
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SLURM_CPUS_PER_TASK > each ? SLURM_CPUS_PER_TASK / each : 1))}
 
-    # SLURM signals every process of the step. Until the ranks listen, a signal is ignored, and does not end the start.
-    # shellcheck disable=SC2016  # SLURM_NODEID is each node's own
-    "${step[@]}" --kill-on-bad-exit=1 bash -c 'trap "" USR1; exec launch/multi_node.sh --rank "$SLURM_NODEID" "$@"' \
+    if [[ ${1:-} != --doctor ]]; then
+        config=$("${step[@]}" --nodes=1 --ntasks=1 bash -c "$one_node" bash "$@" --print-config) || requeue_or_end $?
+        run=$(sed -n "s/^run: '\{0,1\}\(.*[^']\)'\{0,1\}$/\1/p" <<< "$config")
+        [[ -n $run ]] || die "the printed config has no line 'run: ...'; do SRUN_OPTIONS change it? $config"
+        if [[ -n ${saves:-} && " $*" != *" save"[.=]* ]]; then
+            every=$(sed -n '/^save:/,/^[^ ]/s/^  every: //p' <<< "$config")
+            set -- "$@" "save.every=$(((every + saves - 1) / saves))"
+        fi
+        status_before=$(status)
+        checkpoint_before=$(newest_checkpoint)
+    fi
+    "${step[@]}" --kill-on-bad-exit=1 bash -c "$each_node" \
         bash --nodes "${#hosts[@]}" --head "$head" --port "$port" -n "$each" "$@" || code=$?
+    [[ ${1:-} != --doctor ]] || exit "$code"
     requeue_or_end "$code"
 }
 
@@ -57,8 +96,9 @@ preempted() { [[ $(scontrol show job "$job") == *" PreemptTime="[0-9]* ]]; }
 
 # The run's status.json decides: the launcher's exit code does not tell a stop in good order from the end.
 requeue_or_end() {
-    local state exit_code wrote='' job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
-    state=$(field state) exit_code=$(field exit_code) job=${job:-$SLURM_JOB_ID}
+    local state exit_code stuck newest wrote='' job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    state=$(field state) exit_code=$(field exit_code) stuck=$(field restarts_without_progress) job=${job:-$SLURM_JOB_ID}
+    newest=$(newest_checkpoint)
     [[ $(status) == "$status_before" ]] || wrote=yes
     if [[ $state == finished && (-n $wrote || $1 == 0) ]]; then
         exit "$1"
@@ -69,10 +109,11 @@ requeue_or_end() {
         scontrol requeue "$job" && exit 0
     elif [[ -z $wrote ]]; then
         echo "slurm: the run did not begin; not requeued"
-    elif [[ $(newest_checkpoint) == "$checkpoint_before" ]]; then
-        echo "slurm: $state, without a new checkpoint in this attempt; not requeued"
+    elif [[ $newest == "$checkpoint_before" ]] && ((${stuck:-0} >= 2)); then
+        echo "slurm: $state: failing at the same place: $stuck restarts without a new checkpoint; not requeued"
     else
-        echo "slurm: $state; requeued to go on from $(newest_checkpoint)"
+        [[ -e $newest ]] || newest='the beginning'
+        echo "slurm: $state; requeued to go on from $newest"
         scontrol requeue "$job" && exit 0
     fi
     exit "$(($1 > 0 ? $1 : 1))"

@@ -1,4 +1,4 @@
-"""The scripts of launch/ and slurm/, as a user types them; of slurm/ only what shows without a cluster."""
+"""The scripts of launch/, as a user types them."""
 
 import signal
 import subprocess
@@ -8,17 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dist_gan.run_folder import RunFolder
 from tests.conftest import ROOT
 from tests.launched import ENDLESS, begun, done, free_port, started, status
 from tests.runs import SMALL
 
-BATCH_SCRIPTS = [ROOT / "slurm/train.sbatch", ROOT / "slurm/preemptible.sbatch"]
 SCRIPTS = [
     *sorted(ROOT.glob("launch/*.sh")),
-    *sorted(ROOT.glob("slurm/*.sh")),
-    *BATCH_SCRIPTS,
-    ROOT / "slurm/env.sh.example",
+    *(path for path in sorted(ROOT.glob("slurm/*")) if path.suffix in (".sh", ".sbatch", ".example")),
     ROOT / ".ci/run",
 ]
 
@@ -125,27 +121,3 @@ def test_two_nodes_stop_together_by_a_signal_to_one(tmp_path: Path) -> None:
     assert (head.returncode, second.returncode, error, others) == (0, 0, "", ("", ""))
     assert "world       2 processes, batch 64 = 2 x 32" in out
     assert (status(tmp_path / "a")["state"], status(tmp_path / "a")["processes"]) == ("stopped", 2)
-
-
-def test_the_batch_scripts_ask_for_what_requeueing_needs_and_differ_in_how_often_they_save() -> None:
-    train, preemptible = ([line for line in p.read_text().splitlines() if line[:2] != "# "] for p in BATCH_SCRIPTS)
-    assert [line.replace("saves=10 train", "train") for line in preemptible] == train != preemptible
-    needed = {"--ntasks-per-node=1", "--signal=USR1@300", "--requeue", "--open-mode=append"}  # no `B:`: to the ranks
-    assert needed <= {line.removeprefix("#SBATCH ") for line in train}
-
-
-def test_the_batch_scripts_read_a_runs_status(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    ask = "source slurm/common.sh; run=$1; field state; field exit_code; newest_checkpoint"
-
-    def answer() -> list[str]:
-        return subprocess.check_output(["bash", "-c", ask, "bash", tmp_path], cwd=ROOT, text=True).splitlines()
-
-    assert answer() == [f"{tmp_path}/checkpoints/images-*"], "there is none"
-    for images in (640, 1280):
-        (folder.checkpoints / f"images-{images:012d}").mkdir(parents=True)
-    newest = f"{tmp_path}/checkpoints/images-000000001280"
-    folder.status("failed", reason='ConfigError: "state": "finished"\n "exit_code": 7', rank=0, exit_code=2)
-    assert answer() == ["failed", "2", newest]
-    folder.status("stopped", reason="signal 10", images_seen=1280)
-    assert answer() == ["stopped", newest]
