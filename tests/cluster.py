@@ -25,6 +25,7 @@ PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 COMMANDS = ["slurmctld", "slurmd", "sbatch", "munged", "unshare", "setpriv"]
 REQUEUE = 8
 """Seconds that a requeued job waits. A job's start must not take longer either."""
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "OUT_OF_MEMORY")
 NODE = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--uts", "--mount"]
 # bash is process 1 of the node: when slurmd ends, so does the node, and every process on it.
 BOOT = """
@@ -65,6 +66,7 @@ PreemptMode=REQUEUE
 JobRequeue=0
 ReturnToService=2
 KillWait=20
+MinJobAge=3600
 SlurmdTimeout=15
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=OFF State=UP
@@ -97,7 +99,7 @@ class Cluster:
         self._daemon("slurmctld", "slurmctld", "-D", "-c", "-f", str(self.conf))
         for node in self.nodes:
             self.revive(node)
-        self._until(lambda: self.idle() == self.nodes, 60, "the nodes do not come up")
+        self.up(*self.nodes)
 
     def stop(self) -> None:
         for daemon in reversed(self._daemons.values()):
@@ -132,12 +134,24 @@ class Cluster:
             found.update(self.job(job))
             return found["JobState"] in states and int(found["Restarts"]) >= restarts
 
-        self._until(reached, seconds, f"job {job} does not become {' or '.join(states)}", job)
+        self.until(job, reached, seconds)
         return found
 
     def until(self, job: str, condition: Callable[[], bool], seconds: float = 180) -> None:
-        """Until `condition` holds, which this job is to bring about."""
-        self._until(condition, seconds, f"what job {job} was to do does not come", job)
+        """Until `condition` holds, which this job is to bring about before it ends."""
+
+        def reached() -> bool:
+            ended = self.state(job) in ENDED
+            if condition():
+                return True
+            assert not ended, f"job {job} has ended, without what was to come:\n{self._told(job)}"
+            return False
+
+        self._until(reached, seconds, f"job {job} does not do what was to come", job)
+
+    def gone(self, job: str) -> None:
+        """Until no process of the job lives."""
+        self._until(lambda: not self.processes(job), 30, f"processes of job {job} live on", job)
 
     def processes(self, job: str = "") -> list[str]:
         """The command lines of all processes on this machine that a job (or any) started, and that still live."""
@@ -163,6 +177,10 @@ class Cluster:
     def revive(self, node: str) -> None:
         (self.folder / "spool" / node).mkdir(exist_ok=True)
         self._daemon(node, *NODE, "bash", "-euc", BOOT, "bash", node, str(self.folder))
+
+    def up(self, *nodes: str) -> None:
+        """Until these nodes wait for jobs."""
+        self._until(lambda: set(nodes) <= set(self.idle()), 60, f"{', '.join(nodes)} do not come up")
 
     def idle(self) -> list[str]:
         """The nodes that wait for jobs."""
@@ -215,10 +233,11 @@ class Cluster:
             time.sleep(0.2)
 
     def _told(self, job: str) -> str:
-        if job:
-            return f"{self.job(job)}\n{self.output(job)}\n{self.ask('squeue', '-a', check=False)}"
-        logs = sorted((self.folder / "log").iterdir())
-        return "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in logs)
+        told = [str(self.job(job)), self.output(job), *self.processes(job)] if job else []
+        for log in sorted((self.folder / "log").iterdir()):
+            lines = [line for line in log.read_text(errors="replace").splitlines() if "mpi/pmix" not in line]
+            told += [f"--- {log.name}", *lines[-30:]]
+        return "\n".join(told)
 
 
 @contextmanager

@@ -147,11 +147,6 @@ def assert_whole(folder: Path, seen: int, every: int = 640) -> None:
         assert checkpoint.verify(path) == ""
 
 
-def assert_nothing_left(cluster: Cluster, job: str) -> None:
-    """Soon no process of the job lives."""
-    cluster.until(job, lambda: not cluster.processes(job), 30)
-
-
 def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any, failing: Any, tmp_path: Path) -> None:
     few = ["precision=fp64", "track.every=64", "sample.every=128", "save.every=192"]
     job = cluster.submit(
@@ -165,7 +160,7 @@ def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any,
     assert_whole(tmp_path / "a", 384, every=64)
     assert status(tmp_path / "a")["processes"] == 4
     assert max(differences(flat(tmp_path / "a"), flat(tmp_path / "one"), None).values()) <= 1e-12
-    assert_nothing_left(cluster, job)
+    cluster.gone(job)
 
 
 def test_preempted_jobs_save_and_go_on(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
@@ -190,7 +185,7 @@ def test_preempted_jobs_save_and_go_on(cluster: Cluster, tmp_path: Path, brake: 
         assert stops == starts, cluster.output(job)
         assert len(stops) == 1
         assert_whole(tmp_path / partition, 32000)
-        assert_nothing_left(cluster, job)
+        cluster.gone(job)
     assert "slurm: preempted; requeued" in cluster.output(jobs["cancel"])
 
 
@@ -214,8 +209,8 @@ def test_a_node_that_crashes(cluster: Cluster, tmp_path: Path, brake: Brake) -> 
     (start,) = turns(cluster.output(job))[1]
     assert start >= before
     assert_whole(folder, 32000)
-    assert_nothing_left(cluster, job)
-    cluster.until(job, lambda: nodes[1] in cluster.idle(), 60)
+    cluster.gone(job)
+    cluster.up(nodes[1])
 
 
 def test_a_sweep_is_an_array_whose_tasks_go_their_own_ways(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
@@ -248,7 +243,7 @@ def test_a_sweep_is_an_array_whose_tasks_go_their_own_ways(cluster: Cluster, tmp
         assert_whole(folder, 32000)
         run(tmp_path / f"alone-{seed}", 32000, f"seed={seed}")
         assert_same(newest(folder), newest(tmp_path / f"alone-{seed}"))
-    assert_nothing_left(cluster, job)
+    cluster.gone(job)
 
 
 def test_who_fails_is_tried_again_while_that_may_help(cluster: Cluster, failing: tuple[dict[str, str], Path]) -> None:
@@ -270,7 +265,7 @@ def test_who_fails_is_tried_again_while_that_may_help(cluster: Cluster, failing:
     )
     assert_whole(folder / "moves", 2560)
     for job in submitted.values():
-        assert_nothing_left(cluster, job)
+        cluster.gone(job)
 
 
 def test_a_job_goes_on_at_each_time_limit(cluster: Cluster, limited: Limited, tmp_path: Path) -> None:
@@ -287,4 +282,4 @@ def test_a_job_goes_on_at_each_time_limit(cluster: Cluster, limited: Limited, tm
     )
     assert done.returncode == 0, done.stderr
     assert_same(newest(limited.folder), newest(tmp_path / "whole"))
-    assert_nothing_left(cluster, limited.job)
+    cluster.gone(limited.job)
