@@ -159,8 +159,9 @@ class Cluster:
         for each in Path("/proc").glob("[0-9]*"):
             try:
                 env = dict(item.partition("=")[::2] for item in (each / "environ").read_text().split("\0"))
-                ours = env.get("SLURM_CONF") == str(self.conf) and env.get("SLURM_JOB_ID")
-                if ours and job in ("", env["SLURM_JOB_ID"], env.get("SLURM_ARRAY_JOB_ID")):
+                array, number = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_JOB_ID")
+                names = ("", number, array, f"{array}_{env.get('SLURM_ARRAY_TASK_ID')}")
+                if env.get("SLURM_CONF") == str(self.conf) and number and job in names:
                     found.append((each / "cmdline").read_text().replace("\0", " "))
             except (OSError, UnicodeDecodeError):
                 continue  # it has just ended
