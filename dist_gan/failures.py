@@ -49,7 +49,7 @@ def failed(error: Exception, rank: int, run: Path, begun: float) -> int:
     if is_peer_failure(error):
         code = PEER_FAILED
         named, speaks = (True, error.speaks) if isinstance(error, PeerFailed) else (False, True)
-        if _someone_tells(run, begun, seconds=1 if named else 5) or not speaks:
+        if _someone_tells(run, begun, seconds=0 if named else 5) or not speaks:
             return code
     if rank != 0 and getattr(error, "everywhere", False):
         let_rank_0_speak()
