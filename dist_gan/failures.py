@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from dist_gan.checkpoint import CheckpointError, finish_save
+from dist_gan.data.source import worker_failure
 from dist_gan.meter import Diverged
 from dist_gan.part import ConfigError
 from dist_gan.processes import PeerFailed, is_peer_failure, leave
 from dist_gan.run_folder import RunFolder
 
 EXIT_CODES = ((ConfigError, 2), (CheckpointError, 3), (Diverged, 4), (OSError, 5))
-PEER_FAILED = 6
+IO_FAILED, PEER_FAILED = 5, 6
 PATIENCE = 15
 """Seconds that rank 0 may be behind the others."""
 LAST_WORDS = 2.0
@@ -46,20 +47,22 @@ def failed(error: Exception, rank: int, run: Path, begun: float) -> int:
         begun: when this process began to train, in seconds since the epoch.
     """
     code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+    if told := worker_failure(error):
+        code = IO_FAILED
     if is_peer_failure(error):
         code = PEER_FAILED
         named, speaks = (True, error.speaks) if isinstance(error, PeerFailed) else (False, True)
-        if _someone_tells(run, begun, seconds=1 if named else 5) or not speaks:
+        if _someone_tells(run, begun, seconds=0 if named else 5) or not speaks:
             return code
     if rank != 0 and getattr(error, "everywhere", False):
         let_rank_0_speak()
         return code
     if code == 1:
         traceback.print_exception(error)
-    tell(error, rank)
+    tell(told or error, rank)
     folder: RunFolder | None = getattr(error, "folder", None)
     if folder is not None:
-        folder.status("failed", reason=f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
+        folder.status("failed", reason=told or f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
     return code
 
 

@@ -101,7 +101,7 @@ class Watchdog:
         me = self._own()
         if self.processes.count == 1:
             return f"this process (host {me.host}, pid {me.pid}) stands still {me}"
-        if self.tick - self._contact > SILENT:
+        if self._cut_off():
             head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             return (
                 f"rank {self.processes.rank} (host {me.host}, pid {me.pid}) cannot reach the head node ({head}) and "
@@ -120,18 +120,23 @@ class Watchdog:
         """The ranks that give no sign of life, with their last one."""
         return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT]
 
+    def _cut_off(self) -> bool:
+        """Whether nothing can be known of the others."""
+        return self.tick - self._contact > SILENT
+
     def _named(self, error: Exception) -> PeerFailed:
-        """Who is missing. The dead one's last beat may be younger than a tick."""
-        time.sleep(TICK * (SILENT + 1.5))
-        silent = self.silent()
+        """Who is missing, when that shows."""
+        deadline = time.monotonic() + TICK * (SILENT + 2.5)
+        while not (silent := self.silent()) and time.monotonic() < deadline:
+            time.sleep(TICK / 10)
         text = "; ".join(f"{self._name(rank)} died, {_last(beat)}" for rank, beat in silent)
-        if self.tick - self._contact > SILENT or not text:
+        if self._cut_off() or not text:
             text = f"lost another process {self._own()} ({str(error).strip().splitlines()[0]})"
         return PeerFailed(text, speaks=self._speaks())
 
     def _speaks(self) -> bool:
         """One process tells what all of them see: the first that lives, or where it sees none, the host's first."""
-        if self.tick - self._contact > SILENT:
+        if self._cut_off():
             return os.environ.get("LOCAL_RANK", "0") == "0"
         dead = {rank for rank, _ in self.silent()}
         return all(rank in dead for rank in range(self.processes.rank))

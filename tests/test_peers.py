@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, command
 from tests.launched import ENDLESS, assert_nothing_left, done, free_port, ranks_of, saved, started, status
@@ -118,6 +120,24 @@ def test_a_process_that_hangs_alone_is_ended_too(tmp_path: Path) -> None:
     assert found.returncode == 6, found.stderr
     assert "this process (host " in found.stderr
     assert "in the data" in status(tmp_path)["reason"]
+
+
+def test_a_worker_that_dies_is_told_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(64):
+        Image.new("L", (8, 8), number).save(tmp_path / f"images/{number}.png")
+    data = "data={name: folder, path: images, size: 8, channels: 1, workers: 2, resident_megabytes: 0}"
+    run = tmp_path / "a"
+    with started(tmp_path, "local.sh", *HASTY, data, f"run={run}") as process:
+        saved(run)
+        psutil.Process(process.pid).children()[0].kill()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 5, error
+    assert error.count("\n") == 1, error
+    assert error.startswith("dist_gan: data: a process that reads images died (DataLoader worker (pid")
+    assert "data.workers=0" in error
+    assert (status(run)["state"], status(run)["exit_code"]) == ("failed", 5)
+    assert_nothing_left(run)
 
 
 def test_a_process_whose_peers_never_come_says_so(tmp_path: Path) -> None:

@@ -106,6 +106,17 @@ class Streamed(Dataset):
             yield images, labels if labels[0] >= 0 else labels[:0]
 
 
+def worker_failure(error: BaseException) -> str:
+    """What to tell where `error` says that a worker process died; empty where it does not. torch raises it anywhere."""
+    text = str(error).partition("\n")[0]
+    if not isinstance(error, RuntimeError) or not any(sign in text for sign in ("DataLoader worker", "shared memory")):
+        return ""
+    return (
+        f"data: a process that reads images died ({text.rstrip('. ')}). Memory may have run out, or /dev/shm (`df -h "
+        "/dev/shm`; containers give it 64 MB). Use fewer data.workers, or data.workers=0, which needs neither"
+    )
+
+
 class _Indices:
     """The endless batch sampler: a list of indices for each range of ordinals."""
 
