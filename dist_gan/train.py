@@ -98,9 +98,10 @@ def train(config: Config, watch: debug.Checks | None = None) -> int:
                 cadence = Cadence(config.images, *every, grid=config.sample.count)
                 with desk.tracker if desk else nullcontext():
                     Trainer(game, stream.batches, processes, cadence, console, desk).run()
+                    processes.close()  # before the tracker: nobody waits for a service
             else:
                 console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more with images=...")
-        processes.close()
+                processes.close()
     finally:
         folder.release()
     return 0

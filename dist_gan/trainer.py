@@ -107,6 +107,7 @@ class Trainer:
         finally:
             self.console.stop()
         self.pulse.enter("the end", game.images_seen)
+        self.pulse.armed = False  # a last save and what services want may take their time
         if self.desk is not None:
             self.desk.writer.wait()
             self._report(time.perf_counter() - begun, game.images_seen - first, stop)

@@ -163,6 +163,22 @@ def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any,
     cluster.gone(job)
 
 
+def test_the_doctor_looks_at_the_world_that_training_would_have(cluster: Cluster, tmp_path: Path) -> None:
+    config = [*SMALL, f"run={tmp_path}/a", "images=640"]
+    well = cluster.submit(ELSEWHERE, "--nodes=2", TRAIN, "--doctor", *config, CPU_PROCESSES="1")
+    unwell = cluster.submit(ELSEWHERE, "--nodes=2", TRAIN, "--doctor", *config, "batch_size=65", CPU_PROCESSES="1")
+    for job, code, verdict in (
+        (well, "0:0", "This run would work."),
+        (unwell, "2:0", "This run would fail: 1 problem."),
+    ):
+        found = cluster.wait(job, "COMPLETED", "FAILED")
+        assert (found["ExitCode"], found["Restarts"]) == (code, "0"), cluster.output(job)
+        assert verdict in cluster.output(job)
+        assert "2 processes, gloo: 1 on node" in cluster.output(job)
+        assert_nothing_left(cluster, job)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_preempted_jobs_save_and_go_on(cluster: Cluster, tmp_path: Path, brake: Brake) -> None:
     """Where SLURM requeues them, and where it would cancel them."""
     jobs = {}

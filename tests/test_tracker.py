@@ -125,6 +125,29 @@ def test_wandbs_process_killed(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 25
     assert out.count("W&B is left alone from now on") == 1
     assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "stopped"
+    wait_for(lambda: not cores_of(process.pid))
+
+
+@needs_wandb
+@pytest.mark.skipif(os.geteuid() != 0, reason="a host without a network needs root")
+def test_without_a_network_training_goes_on(tmp_path: Path) -> None:
+    """W&B is to be online and there is no network at all: told once, nothing waits for it, nothing of it is left."""
+    env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    alone = ["unshare", "--net", sys.executable, "-m", "dist_gan.train"]
+    more = [*SMALL, f"run={tmp_path}/a", "images=64000", "track.wandb=online"]
+    process = subprocess.Popen(
+        [*alone, *more],
+        cwd=ROOT,
+        env={**env, "WANDB_MODE": "online", "WANDB_API_KEY": "a" * 40},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert out.count("W&B is left alone from now on") == 1, out
+    assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "finished"
+    wait_for(lambda: not cores_of(process.pid))
 
 
 def cores_of(pid: int) -> list[int]:
