@@ -175,7 +175,7 @@ def test_the_doctor_looks_at_the_world_that_training_would_have(cluster: Cluster
         assert (found["ExitCode"], found["Restarts"]) == (code, "0"), cluster.output(job)
         assert verdict in cluster.output(job)
         assert "2 processes, gloo: 1 on node" in cluster.output(job)
-        assert_nothing_left(cluster, job)
+        cluster.gone(job)
     assert list(tmp_path.iterdir()) == []
 
 
