@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dist_gan.checkpoint import CheckpointError
 from dist_gan.part import ConfigError
+from dist_gan.pulse import Pulse
 from dist_gan.wire import claim
 
 T = TypeVar("T")
@@ -97,25 +98,6 @@ def leave(code: int) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     os._exit(code)
-
-
-class Pulse:
-    """Where this process is. The training thread writes it and a watchdog, if there is one, reads it."""
-
-    def __init__(self) -> None:
-        self.armed = False
-        """Whether there must be progress from now on: the start may take its time."""
-        self.steps = 0
-        """How many phases were entered; the same on all processes that are in the same place."""
-        self.phase = "the start"
-        self.images_seen = 0
-
-    def enter(self, phase: str, images_seen: int | None = None) -> None:
-        """A phase begins; `images_seen` where it has changed."""
-        if images_seen is not None:
-            self.images_seen = images_seen
-        self.phase = phase
-        self.steps += 1
 
 
 class Processes:

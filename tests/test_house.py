@@ -26,6 +26,7 @@ PARTS = {
 }
 RUNTIME = {
     "processes",
+    "pulse",
     "wire",
     "exact",
     "player",
