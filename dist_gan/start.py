@@ -69,14 +69,8 @@ def begin(config: Config, folder: RunFolder, data: str, warn: Callable[[str], No
     folder.hold()
     with its_status(folder, CheckpointError):
         path = checkpoint.find(folder.checkpoints, warn) or given
-    if path is None:
-        start = Start(None, 0, None, 0)
-        folder.forget_after(-1)
-    else:
-        found = checkpoint.read(path)
-        _same_run(config, found, data)
-        start = Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
-        folder.forget_after(start.images_seen)
+    start = _from(config, path, data)
+    folder.forget_after(start.images_seen if path else -1)
     if start.images_seen < config.images:
         folder.begin(start.images_seen)
     return start
@@ -98,11 +92,7 @@ def foresee(config: Config, folder: RunFolder, data: str | None, broken: Callabl
     if holder := folder.holder():
         raise ConfigError(folder.held_by(holder))
     path = checkpoint.newest(folder.checkpoints, broken) or given
-    if path is None:
-        return Start(None, 0, None, 0)
-    found = checkpoint.read(path)
-    _same_run(config, found, data or found.state["data"])
-    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+    return _from(config, path, data)
 
 
 def _allowed(config: Config, folder: RunFolder) -> Path | None:
@@ -117,6 +107,15 @@ def _allowed(config: Config, folder: RunFolder) -> Path | None:
     if given and (problem := checkpoint.verify(given)):
         raise ConfigError(f"resume: {given} is no whole checkpoint: {problem}")
     return given
+
+
+def _from(config: Config, path: Path | None, data: str | None) -> Start:
+    """Raises ConfigError where the checkpoint at `path` was made by another config or other data."""
+    if path is None:
+        return Start(None, 0, None, 0)
+    found = checkpoint.read(path)
+    _same_run(config, found, data or found.state["data"])
+    return Start(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from dist_gan import checkpoint, train
 from tests.conftest import ROOT, command, last_metrics
+from tests.launched import assert_nothing_left
 from tests.runs import SMALL, SMALL_DCGAN, assert_same, newest, run, wait_for
 
 
@@ -172,6 +173,7 @@ def test_an_error_of_one_rank_is_told_once_with_its_cause(tmp_path: Path) -> Non
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["rank"]) == ("failed", 1)
     assert "poison" in status["reason"]
+    assert_nothing_left(tmp_path / "a")
 
 
 def test_a_second_job_on_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

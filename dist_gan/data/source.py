@@ -109,7 +109,8 @@ class Streamed(Dataset):
 def worker_failure(error: BaseException) -> str:
     """What to tell where `error` says that a worker process died; empty where it does not. torch raises it anywhere."""
     text = str(error).partition("\n")[0]
-    if not isinstance(error, RuntimeError) or not any(sign in text for sign in ("DataLoader worker", "shared memory")):
+    signs = ("DataLoader worker", "shared memory(shm)", "shared memory object")
+    if not isinstance(error, RuntimeError) or not any(sign in text for sign in signs):
         return ""
     return (
         f"data: a process that reads images died ({text.rstrip('. ')}). Memory may have run out, or /dev/shm (`df -h "
