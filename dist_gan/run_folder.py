@@ -90,6 +90,8 @@ class RunFolder:
         lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n")
         lock.flush()
         self._lock = lock
+        for stray in self.path.glob(".*.tmp"):
+            stray.unlink(missing_ok=True)
         for folder in (self.samples, self.checkpoints):
             folder.mkdir(exist_ok=True)
 
@@ -165,7 +167,8 @@ def _job() -> str | None:
 
 def replace(path: Path, text: str) -> None:
     """Write a file so that it is always the old or the new one. On an OSError nothing else is left."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    # Ranks that fail at once both write what they know: each has a file of its own for that.
+    temporary = path.with_name(f".{path.name}.{os.environ.get('RANK', '0')}.tmp")
     try:
         temporary.write_text(text)
         os.replace(temporary, path)

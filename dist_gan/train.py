@@ -175,7 +175,7 @@ def _show(config: Config, processes: Processes, game: Game, dataset: Dataset, co
 
 if __name__ == "__main__":
     code = main()
-    if world()[1] > 1 or still_busy():
+    if code or world()[1] > 1 or still_busy():  # what has failed may leave threads that would complain at the exit
         checkpoint.finish_save()
         leave(code)
     sys.exit(code)

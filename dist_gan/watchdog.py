@@ -28,8 +28,16 @@ SILENT = 3
 """So many ticks without a beat are no sign of life."""
 SIGN_SECONDS = 10.0
 """Between two touches of the file that says that the run lives."""
-PARENT = os.getppid()
+_parent = os.getppid()
 """When this process began: another one later means that the launcher died."""
+
+
+def _forked() -> None:
+    global _parent  # noqa: PLW0603  # of the process, as its pid is
+    _parent = os.getppid()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Beat(NamedTuple):
@@ -75,7 +83,7 @@ class Watchdog:
         """Rank -> this one's tick when it last gave a new beat, and that beat."""
         self._contact = 0
         self._over = threading.Event()
-        self._parent = PARENT if _launched(processes.count) else None
+        self._parent = _parent if _launched(processes.count) else None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -211,6 +219,6 @@ def _last(beat: Beat | None) -> str:
 def _launched(count: int) -> bool:
     """Whether this process's parent is a launcher, without which it should not live; and not, say, a shell."""
     try:
-        return count > 1 or any("accelerate" in part for part in psutil.Process(PARENT).cmdline())
+        return count > 1 or any("accelerate" in part for part in psutil.Process(_parent).cmdline())
     except psutil.Error:
         return False

@@ -102,3 +102,18 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-m", "dist_gan.status", tmp_path], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ranks_that_write_at_once_leave_a_whole_status(tmp_path: Path) -> None:
+    """Both write and rename again and again; with one temporary file for both, one of them meets the other's half."""
+    write = (
+        "import sys; from pathlib import Path; from dist_gan.run_folder import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1]))\n"
+        "for k in range(2000): folder.status('failed', reason='x' * (k % 200)); assert folder.read_status(), k"
+    )
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", write, tmp_path], cwd=ROOT, env={**os.environ, "RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

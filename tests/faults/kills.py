@@ -17,6 +17,7 @@ def kills(folder: Path, ranks: int, count: int, generator: random.Random) -> Tal
     images = BATCH * min(50, 10 + count)
     whole = folder / "whole"
     tally.check(not any(finish(whole, images, f"save.every={BATCH}", ranks=ranks)), "exit codes", "whole")
+    tally.check(max([0, *lines(whole)]) == images, "stopped by itself", "whole")
     while tally.counts["kills"] < count and len(tally.failures) < 20:
         tally.counts["runs"] += 1
         begun = time.monotonic()
