@@ -28,6 +28,8 @@ SILENT = 3
 """So many ticks without a beat are no sign of life."""
 SIGN_SECONDS = 10.0
 """Between two touches of the file that says that the run lives."""
+LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch"}
+"""What stands in the command line of one that has started a single process."""
 _parent = os.getppid()
 """When this process began: another one later means that the launcher died."""
 
@@ -64,7 +66,7 @@ class Watchdog:
         hung: Callable[[str, bool], None],
         sign: Path | None = None,
     ) -> None:
-        """Watches from `start` on; and for progress as soon as `processes.pulse` is armed.
+        """Watches inside `watching`; and for progress as soon as `processes.pulse` is armed.
 
         Args:
             processes: this process among the others.
@@ -219,6 +221,6 @@ def _last(beat: Beat | None) -> str:
 def _launched(count: int) -> bool:
     """Whether this process's parent is a launcher, without which it should not live; and not, say, a shell."""
     try:
-        return count > 1 or any("accelerate" in part for part in psutil.Process(_parent).cmdline())
+        return count > 1 or bool(LAUNCHERS & {Path(part).name for part in psutil.Process(_parent).cmdline()})
     except psutil.Error:
         return False
