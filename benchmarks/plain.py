@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dist_gan.config import Config
+from dist_gan.config.schema import Config
 from dist_gan.data import ImageShape
 from dist_gan.networks import DCGAN, MLP, Networks
 

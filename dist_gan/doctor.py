@@ -14,13 +14,13 @@ if __name__ == "__main__" and not __package__:
 
 from dist_gan import __version__
 from dist_gan.checkup import Checkup, Line, Mark, Unwell, disk, machine, rehearsal, services
-from dist_gan.command_line import configured, dump
-from dist_gan.config import Config
+from dist_gan.config.command_line import configured, dump
+from dist_gan.config.schema import Config
 from dist_gan.console import Console
-from dist_gan.failures import let_rank_0_speak, tell
+from dist_gan.run.failures import let_rank_0_speak, tell
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes, check_launch, is_peer_failure, launch_plainly, leave, world
-from dist_gan.run_folder import RunFolder
+from dist_gan.distributed.processes import Processes, check_launch, is_peer_failure, launch_plainly, leave, world
+from dist_gan.run.folder import RunFolder
 
 USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        accelerate launch [OPTIONS] -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]

@@ -13,13 +13,13 @@ import itertools
 
 import torch
 
-from dist_gan import checkpoint
-from dist_gan.checkpoint import CheckpointError
-from dist_gan.command_line import parse
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import CheckpointError
+from dist_gan.config.command_line import parse
 from dist_gan.data import ImageShape
 from dist_gan.networks import Generator
 from dist_gan.part import ConfigError
-from dist_gan.sampling import generate, sample_latents, save_grid, save_image, slerp
+from dist_gan.sampling.generate import generate, sample_latents, save_grid, save_image, slerp
 
 USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]
 

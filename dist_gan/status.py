@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_gan.console import Console, duration
-from dist_gan.run_folder import RunFolder
+from dist_gan.run.folder import RunFolder
 
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]
 

@@ -15,20 +15,22 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
-from dist_gan import __version__, checkpoint, debug
-from dist_gan.command_line import configured, dump, help_text
-from dist_gan.config import Config
+from dist_gan import __version__
+from dist_gan.run import checkpoint
+from dist_gan.run import debug
+from dist_gan.config.command_line import configured, dump, help_text
+from dist_gan.config.schema import Config
 from dist_gan.console import Console, duration
 from dist_gan.data import Dataset
-from dist_gan.failures import failed, hung, its_status, let_rank_0_speak, tell
-from dist_gan.game import Game
+from dist_gan.run.failures import failed, hung, its_status, let_rank_0_speak, tell
+from dist_gan.game.game import Game
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes, check_launch, leave, world
-from dist_gan.run_folder import RunFolder
-from dist_gan.start import Start, begin, game_of, stream_of
-from dist_gan.tracker import Tracker, still_busy
-from dist_gan.trainer import Cadence, Desk, Trainer
-from dist_gan.watchdog import Watchdog
+from dist_gan.distributed.processes import Processes, check_launch, leave, world
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.start import Start, begin, game_of, stream_of
+from dist_gan.run.tracker import Tracker, still_busy
+from dist_gan.run.trainer import Cadence, Desk, Trainer
+from dist_gan.distributed.watchdog import Watchdog
 
 SLACK = 5
 """Seconds that a collective may take longer than a run may stand still: so that the watchdog, which names, is first."""

@@ -14,7 +14,7 @@ import torch
 
 from dist_gan.data.fetch import fetch_mnist
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes
+from dist_gan.distributed.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from tests.conftest import ROOT
 from tests.runs import SMALL, wait_for
 

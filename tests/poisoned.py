@@ -8,8 +8,8 @@ from typing import Any
 
 from dist_gan import train
 from dist_gan.data import Stream
-from dist_gan.game import Game
-from dist_gan.processes import leave
+from dist_gan.game.game import Game
+from dist_gan.distributed.processes import leave
 
 calls = 0
 update, batches = Game.update, Stream.batches

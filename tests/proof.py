@@ -19,16 +19,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dist_gan.command_line import load
-from dist_gan.config import Config
+from dist_gan.config.command_line import load
+from dist_gan.config.schema import Config
 from dist_gan.data import Generated
-from dist_gan.game import Game
-from dist_gan.losses import AnyLoss
+from dist_gan.game.game import Game
+from dist_gan.objective.losses import AnyLoss
 from dist_gan.networks import DCGAN, MLP
-from dist_gan.objective import Objective
-from dist_gan.penalties import R1, R2, WGANGP
-from dist_gan.processes import Processes, leave
-from dist_gan.start import game_of, stream_of
+from dist_gan.objective.objective import Objective
+from dist_gan.objective.penalties import R1, R2, WGANGP
+from dist_gan.distributed.processes import Processes, leave
+from dist_gan.run.start import game_of, stream_of
 from tests.conftest import ROOT, command
 from tests.tiny import digest, state
 

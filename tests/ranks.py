@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from dist_gan import game as game_module
+from dist_gan.game import game as game_module
 from dist_gan import train
 from dist_gan.data.stream import Stream
-from dist_gan.game import Game
-from dist_gan.player import Player
-from dist_gan.processes import Processes, leave
+from dist_gan.game.game import Game
+from dist_gan.game.player import Player
+from dist_gan.distributed.processes import Processes, leave
 from dist_gan.randomness import draw
-from dist_gan.wire import Wire
+from dist_gan.distributed.traffic import Wire
 from tests import tiny
 from tests.runs import SMALL
 

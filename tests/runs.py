@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from dist_gan import checkpoint, train
+from dist_gan import train
+from dist_gan.run import checkpoint
 
 SMALL = [
     "data={name: generated, size: 8}",

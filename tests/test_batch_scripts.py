@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dist_gan.run_folder import RunFolder
+from dist_gan.run.folder import RunFolder
 from tests.conftest import ROOT
 
 TRAIN, PREEMPTIBLE, SWEEP = (ROOT / f"slurm/{name}.sbatch" for name in ("train", "preemptible", "sweep"))

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from dist_gan import checkpoint, train
-from dist_gan.checkpoint import CheckpointError, Writer, existing, find, read, verify, write
+from dist_gan import train
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import CheckpointError, Writer, existing, find, read, verify, write
 from tests.faults.rot import damage
 from tests.runs import SMALL
 

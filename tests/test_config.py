@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from dist_gan.command_line import differences, dump, help_text, load, parse, parts_of
-from dist_gan.config import Config
+from dist_gan.config.command_line import differences, dump, help_text, load, parse, parts_of
+from dist_gan.config.schema import Config
 from dist_gan.part import ConfigError, Part
 from tests.conftest import ROOT
 

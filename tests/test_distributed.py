@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dist_gan.processes import Processes
+from dist_gan.distributed.processes import Processes
 from tests import tiny
 
 Ranks = Callable[..., Any]

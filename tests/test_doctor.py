@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from dist_gan import checkpoint, doctor
+from dist_gan import doctor
+from dist_gan.run import checkpoint
 from dist_gan.checkup import disk, machine, services
-from dist_gan.config import Track
+from dist_gan.config.schema import Track
 from dist_gan.data.fetch import fetch_mnist
-from dist_gan.processes import Processes
-from dist_gan.run_folder import RunFolder
+from dist_gan.distributed.processes import Processes
+from dist_gan.run.folder import RunFolder
 from tests.conftest import ROOT
 from tests.runs import SMALL, run
 

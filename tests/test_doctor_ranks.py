@@ -80,7 +80,7 @@ def two_nodes(folder: Path, second_tree: Path, *arguments: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("place", ["dist_gan.game.Game.prime", "dist_gan.checkup.rehearsal.memory"])
+@pytest.mark.parametrize("place", ["dist_gan.game.game.Game.prime", "dist_gan.checkup.rehearsal.memory"])
 def test_a_rank_that_fails_holds_up_nobody(tmp_path: Path, place: str) -> None:
     """By itself, which all learn of; or among all in an update, where the others lose a connection."""
     script = tmp_path / "broken.py"

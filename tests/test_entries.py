@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dist_gan import checkpoint, train
+from dist_gan import train
+from dist_gan.run import checkpoint
 from dist_gan.sample import main as sample_main
 from tests.conftest import ROOT
 from tests.runs import SMALL, SMALL_DCGAN, newest, run

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dist_gan import checkpoint, train
-from dist_gan.exact import FixedPointSum
-from dist_gan.processes import Processes
+from dist_gan import train
+from dist_gan.run import checkpoint
+from dist_gan.distributed.exact_sum import FixedPointSum
+from dist_gan.distributed.processes import Processes
 from tests.conftest import command
 from tests.runs import SMALL, SMALL_DCGAN
 

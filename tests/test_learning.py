@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dist_gan import checkpoint, train
+from dist_gan import train
+from dist_gan.run import checkpoint
 from dist_gan.data import MNIST
 from dist_gan.sample import load_generator
-from dist_gan.sampling import generate, sample_latents
+from dist_gan.sampling.generate import generate, sample_latents
 
 IMAGES = 800_000
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from dist_gan.data import ImageShape
 from dist_gan.networks import DCGAN, MLP, AnyRecipe, Recipe, measure_statistics
 from dist_gan.networks.layers import GroupBatchNorm2d
 from dist_gan.randomness import Purpose, draw, normal
-from dist_gan.sampling import generate, sample_latents
+from dist_gan.sampling.generate import generate, sample_latents
 from tests.test_objective import members
 
 RECIPES: list[Recipe] = [kind() for kind in members(AnyRecipe)]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dist_gan.augment import AnyAugment, Augment, DiffAugment, InstanceNoise, NoAugment
+from dist_gan.objective.augment import AnyAugment, Augment, DiffAugment, InstanceNoise, NoAugment
 from dist_gan.data import ImageShape
-from dist_gan.losses import (
+from dist_gan.objective.losses import (
     AnyLoss,
     Hinge,
     LeastSquares,
@@ -20,10 +20,10 @@ from dist_gan.losses import (
     Wasserstein,
 )
 from dist_gan.networks import MLP, Discriminator
-from dist_gan.objective import Objective
-from dist_gan.penalties import R1, R2, WGANGP, AnyPenalty, Penalty
+from dist_gan.objective.objective import Objective
+from dist_gan.objective.penalties import R1, R2, WGANGP, AnyPenalty, Penalty
 from dist_gan.randomness import Purpose, draw
-from dist_gan.schedules import AnySchedule, Constant, Cosine, Linear
+from dist_gan.optim.schedules import AnySchedule, Constant, Cosine, Linear
 
 
 def members(union: Any) -> list[Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dist_gan import checkpoint, train
+from dist_gan import train
+from dist_gan.run import checkpoint
 from tests.conftest import ROOT, command, last_metrics
 from tests.launched import assert_nothing_left
 from tests.runs import SMALL, SMALL_DCGAN, assert_same, newest, run, wait_for
@@ -223,7 +224,7 @@ def test_signals_stop_in_good_order_and_the_same_command_goes_on(tmp_path: Path,
 def test_non_finite_gradients_are_skipped_and_then_end_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dist_gan.losses.NonSaturating.discriminator", lambda self, real, fake: real * float("nan"))
+    monkeypatch.setattr("dist_gan.objective.losses.NonSaturating.discriminator", lambda self, real, fake: real * float("nan"))
     assert run(tmp_path / "a", 64_000) == 4
     assert "D's gradients were not finite in 20 turns" in capsys.readouterr().err
     status = json.loads((tmp_path / "a" / "status.json").read_text())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from tests.cluster import Cluster, started
 from tests.conftest import ROOT
 from tests.proof import differences

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dist_gan import status
-from dist_gan.run_folder import RunFolder
+from dist_gan.run.folder import RunFolder
 from tests.conftest import ROOT
 from tests.launched import ENDLESS, saved
 from tests.runs import run
@@ -47,7 +47,7 @@ def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
 
 
 def test_a_living_run_gives_a_sign_though_it_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dist_gan.watchdog.SIGN_SECONDS", 0.1)
+    monkeypatch.setattr("dist_gan.distributed.watchdog.SIGN_SECONDS", 0.1)
     lock = tmp_path / "lock"
     signs = []
     monkeypatch.setattr("os.utime", signs.append)
@@ -107,7 +107,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 def test_ranks_that_write_at_once_leave_a_whole_status(tmp_path: Path) -> None:
     """Both write and rename again and again; with one temporary file for both, one of them meets the other's half."""
     write = (
-        "import sys; from pathlib import Path; from dist_gan.run_folder import RunFolder\n"
+        "import sys; from pathlib import Path; from dist_gan.run.folder import RunFolder\n"
         "folder = RunFolder(Path(sys.argv[1]))\n"
         "for k in range(2000): folder.status('failed', reason='x' * (k % 200)); assert folder.read_status(), k"
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from dist_gan import tracker as tracking
-from dist_gan.config import Track
-from dist_gan.processes import Processes
-from dist_gan.run_folder import RunFolder
-from dist_gan.tracker import Tracker
+from dist_gan.run import tracker as tracking
+from dist_gan.config.schema import Track
+from dist_gan.distributed.processes import Processes
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.tracker import Tracker
 from tests.conftest import ROOT
 from tests.runs import SMALL, newest, run, wait_for
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from dist_gan.data import Batch, Generated, Source, Stream
-from dist_gan.ema import EMA
-from dist_gan.game import Game
+from dist_gan.optim.ema import EMA
+from dist_gan.game.game import Game
 from dist_gan.networks import DCGAN, MLP, Recipe
-from dist_gan.objective import Objective
-from dist_gan.optimizers import Adam
-from dist_gan.penalties import R1, R2, WGANGP
-from dist_gan.processes import Processes
+from dist_gan.objective.objective import Objective
+from dist_gan.optim.optimizers import Adam
+from dist_gan.objective.penalties import R1, R2, WGANGP
+from dist_gan.distributed.processes import Processes
 
 BATCH = 64
 SEED = 5

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from dist_gan.checkup.lines import Line, Mark, Unwell, plural, size
-from dist_gan.config import Config
-from dist_gan.run_folder import RunFolder
-from dist_gan.start import Start, foresee
+from dist_gan.config.schema import Config
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.start import Start, foresee
 
 PROBE = 2**24
 """Bytes that are written, to a file without a name, to see whether the disk takes them."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
-from dist_gan.checkpoint import CheckpointError
+from dist_gan.run.checkpoint import CheckpointError
 from dist_gan.console import Console
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes, is_peer_failure
+from dist_gan.distributed.processes import Processes, is_peer_failure
 
 T = TypeVar("T")
 

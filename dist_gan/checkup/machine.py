@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from dist_gan.checkup.lines import Line, Mark, plural, size
-from dist_gan.config import Config
-from dist_gan.processes import Processes
+from dist_gan.config.schema import Config
+from dist_gan.distributed.processes import Processes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LARGE = 2**26

@@ -12,14 +12,14 @@ import torch
 
 from dist_gan.checkup.lines import Line, Mark, Unwell, plural, size
 from dist_gan.checkup.machine import synchronize
-from dist_gan.config import Config
+from dist_gan.config.schema import Config
 from dist_gan.console import duration
 from dist_gan.data import Batch, Dataset, Stream
 from dist_gan.data.fetch import on_disk_only
 from dist_gan.data.source import Resident, Streamed
-from dist_gan.game import Game
-from dist_gan.processes import Processes
-from dist_gan.start import game_of, stream_of
+from dist_gan.game.game import Game
+from dist_gan.distributed.processes import Processes
+from dist_gan.run.start import game_of, stream_of
 
 SECONDS = 2.0
 """So long updates are timed, at most about."""

@@ -8,8 +8,8 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from dist_gan.checkup.lines import Line, Mark
-from dist_gan.config import Track
-from dist_gan.tracker import wandb_mode, wandb_url
+from dist_gan.config.schema import Track
+from dist_gan.run.tracker import wandb_mode, wandb_url
 
 PATIENCE = 3.0
 """Seconds for a connection."""

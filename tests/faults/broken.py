@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dist_gan import checkpoint, run_folder
-from dist_gan.checkpoint import Writer
-from dist_gan.run_folder import RunFolder
+from dist_gan.run import checkpoint
+from dist_gan.run import folder as run_folder
+from dist_gan.run.checkpoint import Writer
+from dist_gan.run.folder import RunFolder
 from tests.faults.calls import can_trace, system_calls
 from tests.faults.disk import disk, limited, read_only, small_disk
 from tests.faults.kills import kills

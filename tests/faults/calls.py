@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from dist_gan import checkpoint
-from dist_gan.checkpoint import CheckpointError, Writer
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import CheckpointError, Writer
 from tests.faults.runs import Tally, exit_code, fork
 
 TENSORS = {"generator": {"a": torch.arange(6.0)}, "ema": {"a": torch.ones(3000)}}

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from tests.faults.runs import BATCH, Tally, exit_code, finish, output, same_end, start
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from tests.faults.runs import BATCH, Tally, exit_code, finish, lines, output, same_end, start
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from dist_gan import checkpoint
+from dist_gan.run import checkpoint
 from tests.faults.runs import SMALL, Tally, lines
 from tests.launched import left_of, ranks_of, saved, started, status
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dist_gan import checkpoint
-from dist_gan.checkpoint import CheckpointError
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import CheckpointError
 from tests.faults.runs import BATCH, Tally, finish, output, same_end
 
 

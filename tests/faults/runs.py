@@ -14,8 +14,9 @@ import torch._dynamo
 import torch.distributed.tensor
 import torchvision  # noqa: F401  # these three take seconds, and each child would import them
 
-from dist_gan import checkpoint, train
-from dist_gan.checkpoint import Checkpoint
+from dist_gan import train
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import Checkpoint
 
 BATCH = 64
 SMALL = [

@@ -12,7 +12,7 @@ from typing import Any
 
 script = next((argument for argument in sys.orig_argv[1:] if not argument.startswith("-")), "")
 if script.endswith("dist_gan/train.py"):
-    from dist_gan.game import Game
+    from dist_gan.game.game import Game
 
     update = Game.update
     brake = os.environ.get("DIST_GAN_BRAKE", "")

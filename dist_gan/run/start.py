@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dist_gan import checkpoint
-from dist_gan.checkpoint import Checkpoint, CheckpointError
-from dist_gan.command_line import differences, parse
-from dist_gan.config import Config
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import Checkpoint, CheckpointError
+from dist_gan.config.command_line import differences, parse
+from dist_gan.config.schema import Config
 from dist_gan.data import Dataset, Stream
-from dist_gan.failures import its_status
-from dist_gan.game import Game, Watch
+from dist_gan.run.failures import its_status
+from dist_gan.game.game import Game, Watch
 from dist_gan.part import ConfigError
-from dist_gan.processes import Processes
-from dist_gan.run_folder import RunFolder
+from dist_gan.distributed.processes import Processes
+from dist_gan.run.folder import RunFolder
 
 
 def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:

@@ -6,18 +6,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dist_gan.augment import Augment, NoAugment
+from dist_gan.objective.augment import Augment, NoAugment
 from dist_gan.data.source import Batch
-from dist_gan.ema import EMA, Average
-from dist_gan.exact import FixedPointSum
-from dist_gan.meter import Meter
+from dist_gan.optim.ema import EMA, Average
+from dist_gan.distributed.exact_sum import FixedPointSum
+from dist_gan.game.meter import Meter
 from dist_gan.networks.layers import Networks, measure_statistics
-from dist_gan.objective import Bits, Objective, Terms, latents
-from dist_gan.optimizers import Adam
-from dist_gan.player import Player
-from dist_gan.processes import Processes
+from dist_gan.objective.objective import Bits, Objective, Terms, latents
+from dist_gan.optim.optimizers import Adam
+from dist_gan.game.player import Player
+from dist_gan.distributed.processes import Processes
 from dist_gan.randomness import Purpose, draw, normal
-from dist_gan.wire import claim
+from dist_gan.distributed.traffic import claim
 
 
 class Watch(Protocol):

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from dist_gan.checkpoint import CheckpointError, finish_save
+from dist_gan.run.checkpoint import CheckpointError, finish_save
 from dist_gan.data.source import worker_failure
-from dist_gan.meter import Diverged
+from dist_gan.game.meter import Diverged
 from dist_gan.part import ConfigError
-from dist_gan.processes import PeerFailed, is_peer_failure, leave
-from dist_gan.run_folder import RunFolder
+from dist_gan.distributed.processes import PeerFailed, is_peer_failure, leave
+from dist_gan.run.folder import RunFolder
 
 EXIT_CODES = ((ConfigError, 2), (CheckpointError, 3), (Diverged, 4), (OSError, 5))
 IO_FAILED, PEER_FAILED = 5, 6

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dist_gan.part import Part
-from dist_gan.schedules import AnySchedule, Constant
+from dist_gan.optim.schedules import AnySchedule, Constant
 
 
 class Adam(Part):

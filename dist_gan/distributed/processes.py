@@ -18,10 +18,10 @@ from accelerate.tracking import TensorBoardTracker, WandBTracker
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from dist_gan.checkpoint import CheckpointError
+from dist_gan.run.checkpoint import CheckpointError
 from dist_gan.part import ConfigError
-from dist_gan.pulse import Pulse
-from dist_gan.wire import claim
+from dist_gan.distributed.pulse import Pulse
+from dist_gan.distributed.traffic import claim
 
 T = TypeVar("T")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dist_gan.objective import Terms
-from dist_gan.processes import Processes
-from dist_gan.wire import claim
+from dist_gan.objective.objective import Terms
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.traffic import claim
 
 _PIECE_OF_D = ("D/loss", "D/penalty", "D/real_logit", "D/fake_logit", "D/real_as_real", "D/fake_as_real")
 _PIECE_OF_G = ("G/loss",)

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dist_gan.checkpoint import Checkpoint
-from dist_gan.config import Config
-from dist_gan.game import Game
-from dist_gan.objective import Terms
-from dist_gan.player import Player
-from dist_gan.processes import deterministic
+from dist_gan.run.checkpoint import Checkpoint
+from dist_gan.config.schema import Config
+from dist_gan.game.game import Game
+from dist_gan.objective.objective import Terms
+from dist_gan.game.player import Player
+from dist_gan.distributed.processes import deterministic
 
 UPDATES = 4
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psutil
 from torch._C._distributed_c10d import Store, TCPStore
 
-from dist_gan.processes import PeerFailed, Processes, is_peer_failure
+from dist_gan.distributed.processes import PeerFailed, Processes, is_peer_failure
 
 TICK = 1.0
 """Seconds between two beats."""

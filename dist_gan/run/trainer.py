@@ -7,16 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dist_gan.checkpoint import Writer
+from dist_gan.run.checkpoint import Writer
 from dist_gan.console import Console, duration
 from dist_gan.data import Batch
-from dist_gan.game import Game
-from dist_gan.meter import peak_memory
-from dist_gan.processes import AGREE_SECONDS, Processes
-from dist_gan.run_folder import RunFolder
-from dist_gan.sampling import generate, sample_latents, save_grid, to_uint8
-from dist_gan.tracker import Tracker
-from dist_gan.wire import Wire
+from dist_gan.game.game import Game
+from dist_gan.game.meter import peak_memory
+from dist_gan.distributed.processes import AGREE_SECONDS, Processes
+from dist_gan.run.folder import RunFolder
+from dist_gan.sampling.generate import generate, sample_latents, save_grid, to_uint8
+from dist_gan.run.tracker import Tracker
+from dist_gan.distributed.traffic import Wire
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from dist_gan.config import Track
-from dist_gan.processes import Processes
-from dist_gan.run_folder import RunFolder
+from dist_gan.config.schema import Track
+from dist_gan.distributed.processes import Processes
+from dist_gan.run.folder import RunFolder
 
 WANDB, TENSORBOARD = "W&B", "TensorBoard"
 PATIENCE = 10.0

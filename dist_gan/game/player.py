@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dist_gan.exact import FixedPointSum
-from dist_gan.optimizers import Adam
-from dist_gan.processes import Processes
+from dist_gan.distributed.exact_sum import FixedPointSum
+from dist_gan.optim.optimizers import Adam
+from dist_gan.distributed.processes import Processes
 
 N = TypeVar("N", bound=nn.Module)
 

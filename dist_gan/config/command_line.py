@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dist_gan.config import Config
+from dist_gan.config.schema import Config
 from dist_gan.part import ConfigError, Part
 
 USAGE = """usage: accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=value ...]

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dist_gan.augment import AnyAugment, DiffAugment, NoAugment
+from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
 from dist_gan.data import MNIST, AnySource
-from dist_gan.ema import EMA
-from dist_gan.losses import Wasserstein
+from dist_gan.optim.ema import EMA
+from dist_gan.objective.losses import Wasserstein
 from dist_gan.networks import MLP, AnyRecipe
-from dist_gan.objective import Objective
-from dist_gan.optimizers import Adam
+from dist_gan.objective.objective import Objective
+from dist_gan.optim.optimizers import Adam
 from dist_gan.part import Part, free
 
 EXACT_PIECE = 16

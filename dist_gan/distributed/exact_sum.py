@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dist_gan.processes import Processes
+from dist_gan.distributed.processes import Processes
 
 BITS = 62
 """Of a sum's magnitude."""

@@ -6,11 +6,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dist_gan.augment import Augment
-from dist_gan.losses import AnyLoss, NonSaturating
+from dist_gan.objective.augment import Augment
+from dist_gan.objective.losses import AnyLoss, NonSaturating
 from dist_gan.networks.layers import Discriminator, Generator
 from dist_gan.part import Part
-from dist_gan.penalties import AnyPenalty
+from dist_gan.objective.penalties import AnyPenalty
 from dist_gan.randomness import Purpose, normal, uniform
 
 Bits = Mapping[Purpose, Tensor]

@@ -1,0 +1,1 @@
+"""This process among the others: launch, reductions, stopping, failure detection."""

@@ -1,0 +1,1 @@
+"""The alternating update of two players, and its measurements."""

@@ -1,0 +1,1 @@
+"""What each player minimizes: losses, penalties, augmentations."""
