@@ -41,7 +41,7 @@ test: setup-dev
 	$(BIN)/python -m pytest
 
 faults: setup-dev
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.campaigns.faults
 
 fix: setup-dev
 	$(BIN)/ruff check --fix .
@@ -51,7 +51,7 @@ bench: setup
 	$(BIN)/python benchmarks/bench.py
 
 proof: setup-dev
-	$(BIN)/python -m tests.proof
+	$(BIN)/python -m tests.campaigns.proof
 
 clean:
 	rm -rf $(VENV) build *.egg-info

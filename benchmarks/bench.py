@@ -20,8 +20,8 @@ from subjects import BEST, OURS, UPDATES_OF_GATE, YARDSTICK, Bench, Ours, config
 
 from dist_gan import __version__
 from dist_gan.data.source import Resident
-from dist_gan.networks import MLP
 from dist_gan.distributed.processes import Processes
+from dist_gan.networks import MLP
 
 KINDS = ("mlp", "dcgan32", "dcgan64")
 BARS = {"cpu": {"mlp": 0.90, "dcgan32": 0.97}, "cuda": dict.fromkeys(KINDS, 0.98)}

@@ -13,10 +13,10 @@ import torch
 from loops import WAYS, Candidate, Way
 from subjects import Bench, Ours, needs_of
 
-from dist_gan.run.checkpoint import Writer
 from dist_gan.config.command_line import dump
 from dist_gan.randomness import draw
-from dist_gan.run.start import stream_of
+from dist_gan.run.build import stream_of
+from dist_gan.run.checkpoint import Writer
 
 ROUND_SECONDS = 0.6  # about how long a round lasts where the number of updates is not given
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dist_gan.config.schema import Config
-from dist_gan.data import ImageShape
 from dist_gan.networks import DCGAN, MLP, Networks
+from dist_gan.shapes import ImageShape
 
 
 class Pair(NamedTuple):

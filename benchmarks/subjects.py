@@ -11,15 +11,15 @@ from loops import Best, BestDDP, Candidate, Classic, Setup, Way, shuffled
 from plain import Pair, build
 from torch import Tensor, nn
 
-from dist_gan.objective.augment import NoAugment
 from dist_gan.config.schema import Config
 from dist_gan.data import MNIST, Dataset, Generated
 from dist_gan.data.source import Resident
+from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.networks import DCGAN, MLP
-from dist_gan.distributed.processes import Processes
+from dist_gan.objective.augment import NoAugment
 from dist_gan.randomness import Purpose, draw, normal
-from dist_gan.run.start import game_of, stream_of
+from dist_gan.run.build import game_of, stream_of
 
 OURS, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",

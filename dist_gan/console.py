@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dist_gan.formatting import duration
+
 PLAIN_SECONDS = 30.0
 """Between two plain lines."""
 MARKS = {"ok": "green", "advice": "yellow", "problem": "red"}
@@ -95,6 +97,11 @@ class Console:
             left = duration((images - images_seen) / rate) if rate else "?"
             self._print(f"{images_seen:,} of {images:,} images  {escape(text)}  {left} left")
 
+    def advance(self, images_seen: int) -> None:
+        """An update is done: the bar moves. Nothing is asked of the device."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=images_seen)
+
     def stop(self) -> None:
         """Training ends, however."""
         if self._progress is not None:
@@ -105,15 +112,3 @@ class Console:
         """A log on a disk that takes nothing more ends no run."""
         with suppress(OSError):
             self.out.print(what)
-
-
-def duration(seconds: float) -> str:
-    """For people: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    minutes, hours, days = round(seconds / 60), round(seconds / 3600), 86400
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{minutes} min"
-    if seconds < days:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} d {hours % 24} h"

@@ -17,9 +17,10 @@ from dist_gan.checkup import Checkup, Line, Mark, Unwell, disk, machine, rehears
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
-from dist_gan.run.failures import let_rank_0_speak, tell
-from dist_gan.part import ConfigError
-from dist_gan.distributed.processes import Processes, check_launch, is_peer_failure, launch_plainly, leave, world
+from dist_gan.distributed.launch import check_launch, is_peer_failure, launch_plainly, leave, world
+from dist_gan.distributed.processes import Processes
+from dist_gan.errors import ConfigError
+from dist_gan.run.failures import let_rank_0_report, report
 from dist_gan.run.folder import RunFolder
 
 USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
@@ -51,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reason = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
             console.row("world", "problem", f"another process ended or cannot be reached ({reason})")
             console.say("\nThis run would fail. What ended the other process, it tells itself.")
-            if rank and getattr(error, "speaks", False):
-                tell(error, rank)
+            if rank and getattr(error, "reports", False):
+                report(error, rank)
         else:
             traceback.print_exception(error)
-            tell(error, rank)
+            report(error, rank)
         return 2
 
 
@@ -75,7 +76,7 @@ def examine(arguments: Sequence[str], console: Console) -> int:
     found = machine.world(every, processes)
     if len({facts["code"] for facts in every}) > 1:  # who runs other code may ask and answer other things
         if not processes.is_first:
-            let_rank_0_speak()
+            let_rank_0_report()
             return 2
         checkup.part()
         processes = checkup.processes
@@ -110,7 +111,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
         reduction = checkup.measure("all-reduce", lambda: machine.all_reduce(processes, gradients), ["world"]) or 0.0
 
     with disk.beacon(folder, first=processes.is_first) as path:
-        shown = processes.share(path)
+        shown = processes.broadcast(path)
         checkup.tell("run folder", lambda: disk.usable(folder))
         if processes.count > 1:
             checkup.look("shared", lambda: (disk.sees(shown, first=processes.is_first), None), ["run folder"])
@@ -121,7 +122,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
     )
     if trial:
         checkup.tell("room", lambda: disk.room(config, folder, trial.checkpoint), ["run folder"])
-    first = processes.share(begun.images_seen if begun else 0)
+    first = processes.broadcast(begun.images_seen if begun else 0)
 
     rate: float | None = None
     if trial:
@@ -158,7 +159,7 @@ def _valid(config: Config | None, mistake: ConfigError | None) -> Line:
 def _plan(config: Config, refused: list[str], processes: Processes, count: int) -> Line:
     if mistakes := config.mistakes(count) + refused:
         raise Unwell(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
-    pieces = f" in pieces of {config.unit}" if config.unit else ""
+    pieces = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
     found = f"batch {config.batch_size} = {count} x {config.batch_size // count}{pieces}, {config.precision}"
     found += f"{', exact' if config.exact else ''}, {config.networks.name}, {config.images:,} images"
     if unwise := processes.unwise(config.precision):

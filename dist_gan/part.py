@@ -1,19 +1,17 @@
-"""`Part`: a frozen, strict model whose fields are its configuration and whose methods are its behaviour.
+"""`Part`: a frozen, strict model whose fields are its configuration and whose methods are its behavior.
 
-A loss, a penalty, a network recipe, a data source, a schedule is a Part. Kinds are closed unions discriminated by
-`name`, so validation, `--help` and the contract tests come from the same lines.
+A loss, a penalty, a network recipe, a data source, a schedule is a Part. Kinds are unions discriminated by `name`, so
+validation, `--help` and the contract tests come from the same lines. What a Part needs at run time and changes lives in
+a runtime twin that it builds; what of that must survive a restart is `Stateful`.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class ConfigError(ValueError):
-    """What the user asked for cannot be done; the message says what, where, what was expected and what to do.
-
-    The entry commands print it once, without a traceback, and end with exit code 2.
-    """
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Part(BaseModel):
@@ -27,6 +25,16 @@ class Part(BaseModel):
         """The fields that determine the model: all of them but those declared with `free`, as plain data."""
         fields = type(self).model_fields.items()
         return {name: _identity(getattr(self, name)) for name, field in fields if not is_free(field)}
+
+
+class Stateful(Protocol):
+    """What must survive a restart. `load(state())` changes nothing, and `state()` changes nothing either."""
+
+    def state(self) -> "dict[str, Tensor]":
+        """Everything that must survive, by name. The same names before the first update and after the last."""
+
+    def load(self, state: "Mapping[str, Tensor]") -> None:
+        """The inverse of `state`. Raises KeyError where an entry is missing: there is no silent default."""
 
 
 def free(default: Any, **constraints: Any) -> Any:

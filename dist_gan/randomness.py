@@ -47,6 +47,9 @@ class Purpose(IntEnum):
     GENERATED_DATA = 6
     SAMPLE = 7
     STATISTICS = 8
+    STATISTICS_CLASS = 9
+    LAYER_STATE = 10
+    SAMPLE_CLASS = 11
     # D's turn: latents and G's own noise; augmentation and D's own noise for each kind of image that D sees
     D_TURN_GENERATE = 16
     D_TURN_REAL = 17
@@ -56,6 +59,7 @@ class Purpose(IntEnum):
     G_TURN_GENERATE = 24
     G_TURN_REAL = 25
     G_TURN_FAKE = 26
+    G_TURN_PENALTY = 27
 
 
 Plan = tuple[tuple[Purpose, int], ...]
@@ -136,9 +140,9 @@ def keep(bits: Tensor, drop: float, dtype: torch.dtype) -> Tensor:
     return above.mul_(2**18).clamp_(0, 65536 / (65536 - dropped))
 
 
-def permutation(seed: int, turn: int, n: int) -> Tensor:
-    """int64 [n]: a permutation of 0..n-1, one for each turn (pass over the data), on the CPU."""
-    ordinals = range(turn * n, (turn + 1) * n)
+def permutation(seed: int, epoch: int, n: int) -> Tensor:
+    """int64 [n]: a permutation of 0..n-1, one for each epoch (pass over the data), on the CPU."""
+    ordinals = range(epoch * n, (epoch + 1) * n)
     return torch.argsort(_blocks(seed, ((Purpose.SHUFFLE, 1),), ordinals, CPU)[:, 0, 0], stable=True)
 
 

@@ -13,17 +13,15 @@ import itertools
 
 import torch
 
-from dist_gan.run import checkpoint
-from dist_gan.run.checkpoint import CheckpointError
-from dist_gan.config.command_line import parse
-from dist_gan.data import ImageShape
+from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import Generator
-from dist_gan.part import ConfigError
-from dist_gan.sampling.generate import generate, sample_latents, save_grid, save_image, slerp
+from dist_gan.run.restore import find_checkpoint, load_generator
+from dist_gan.sampling.generate import generate, sample_latents, slerp
+from dist_gan.sampling.pictures import save_grid, save_image
 
 USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]
 
-  RUN_OR_CHECKPOINT  a run's folder (its newest whole checkpoint is used), or one of its checkpoints
+  RUN_OR_CHECKPOINT  a run's folder (its newest valid checkpoint is used), or one of its checkpoints
   count=64           how many images; image i of a seed is the same for every count
   seed=0             which images
   out=samples.png    a file ending in .png: one grid; a folder: single files 000000.png, 000001.png, ...
@@ -40,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     try:
         options = _options(arguments[1:])
-        path = _checkpoint(Path(arguments[0]))
+        passed_over: list[str] = []
+        path = find_checkpoint(Path(arguments[0]), passed_over)
+        for line in passed_over:
+            print(f"dist_gan.sample: {line}", file=sys.stderr)
         written = _write(load_generator(path), **options)
     except ConfigError as error:
         print(f"dist_gan.sample: {error}", file=sys.stderr)
@@ -50,17 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     print(f"{written} (from {path})")
     return 0
-
-
-def load_generator(path: Path, device: str | torch.device | None = None) -> Generator:
-    """The averaged generator of a checkpoint, in eval mode. Raises CheckpointError where it is not whole."""
-    read = checkpoint.read(path)
-    config = parse(read.config)
-    generator = config.networks.build(ImageShape(*read.state["image_shape"]), config.seed).generator
-    if config.precision == "fp64":
-        generator.double()
-    generator.load_state_dict(read.tensors["ema"])
-    return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
 
 
 def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate: int) -> str:
@@ -83,20 +73,6 @@ def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate
     except OSError as error:
         raise ConfigError(f"out: cannot write {target} ({error.strerror}). Choose another place") from None
     return f"{len(images)} images in {target}"
-
-
-def _checkpoint(path: Path) -> Path:
-    if (path / checkpoint.MANIFEST).exists():
-        return path
-    found = checkpoint.existing(path / "checkpoints")
-    for candidate in reversed(found):
-        problem = checkpoint.verify(candidate)
-        if not problem:
-            return candidate
-        print(f"dist_gan.sample: {candidate} is passed over: {problem}", file=sys.stderr)
-    if found:
-        raise CheckpointError(f"none of the checkpoints of {path} is whole")
-    raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:

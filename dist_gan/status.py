@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dist_gan.console import Console, duration
+from dist_gan.console import Console
+from dist_gan.formatting import duration
 from dist_gan.run.folder import RunFolder
 
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]

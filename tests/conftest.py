@@ -1,7 +1,4 @@
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ import pytest
 import torch
 
 from dist_gan.data.fetch import fetch_mnist
-from dist_gan.part import ConfigError
 from dist_gan.distributed.processes import Processes
-
-ROOT = Path(__file__).resolve().parents[1]
+from dist_gan.errors import ConfigError
+from tests.support.commands import command
 
 
 @pytest.fixture(autouse=True)
@@ -45,34 +41,14 @@ def mnist() -> Path:
         pytest.skip(f"MNIST is not to be had on this machine: {error}")
 
 
-def command(*arguments: str, ranks: int = 1, env: dict[str, str] | None = None, **options: Any) -> Any:
-    """Run python (with `ranks` > 1 under torchrun) in the repository's root."""
-    launch = [sys.executable]
-    if ranks > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    return subprocess.run(
-        [*launch, *arguments],
-        cwd=options.pop("cwd", ROOT),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=options.pop("timeout", 300),
-        check=False,
-    )
-
-
 @pytest.fixture
 def ranks(tmp_path: Path) -> Callable[..., Any]:
     """Run a scenario of tests/ranks.py on several ranks; returns what rank 0 wrote."""
 
     def run(scenario: str, count: int = 2) -> Any:
         out = tmp_path / f"{scenario}.pt"
-        done = command("-m", "tests.ranks", scenario, str(out), ranks=count)
+        done = command("-m", "tests.support.ranks", scenario, str(out), ranks=count)
         assert done.returncode == 0, done.stderr[-4000:]
         return torch.load(out, weights_only=True)
 
     return run
-
-
-def last_metrics(run: Path) -> dict[str, float]:
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dist_gan import console
-from dist_gan.console import Console, duration
-from tests.conftest import ROOT
-from tests.runs import SMALL
+from dist_gan.console import Console
+from dist_gan.formatting import duration
+from tests.support.commands import ROOT
+from tests.support.runs import SMALL
 
 METRICS = {"images_per_second": 1000.0, "D/loss": 1.25, "G/loss": 0.75}
 

@@ -22,7 +22,7 @@ from dist_gan.data import (
 from dist_gan.data import fetch as fetching
 from dist_gan.data.__main__ import main as fetch_main
 from dist_gan.data.fetch import MNIST_FILES, fetch_mnist
-from dist_gan.part import ConfigError
+from dist_gan.errors import ConfigError
 from tests.test_objective import members
 
 CPU = torch.device("cpu")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dist_gan import status
 from dist_gan.run.folder import RunFolder
-from tests.conftest import ROOT
-from tests.launched import ENDLESS, saved
-from tests.runs import run
+from tests.support.commands import ROOT, status
+from tests.support.launched import ENDLESS, saved
+from tests.support.runs import run
 
 
 def told(capsys: pytest.CaptureFixture[str], *folders: object) -> tuple[int, str, str]:

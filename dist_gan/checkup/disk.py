@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dist_gan.run import checkpoint
-from dist_gan.checkup.lines import Line, Mark, Unwell, plural, size
+from dist_gan.checkup.lines import Line, Mark, Unwell
 from dist_gan.config.schema import Config
+from dist_gan.formatting import plural, size
+from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
-from dist_gan.run.start import Start, foresee
+from dist_gan.run.resume import ResumePoint, preview
 
 PROBE = 2**24
 """Bytes that are written, to a file without a name, to see whether the disk takes them."""
@@ -76,10 +77,10 @@ def usable(folder: RunFolder) -> Line:
     return Line(f"{folder.path}: can be written ({size(PROBE / seconds)}/s), and locks work")
 
 
-def beginning(config: Config, folder: RunFolder, data: str | None) -> tuple[Line, Start]:
+def beginning(config: Config, folder: RunFolder, data: str | None) -> tuple[Line, ResumePoint]:
     """Whether a run would begin there, and from which image it would go on."""
     broken: list[str] = []
-    start = foresee(config, folder, data, lambda path, problem: broken.append(f"{path.name} is not whole ({problem})"))
+    start = preview(config, folder, data, lambda path, problem: broken.append(f"{path.name} is not valid ({problem})"))
     if start.checkpoint is None:
         found = "a new run"
     else:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
-from dist_gan.run.checkpoint import CheckpointError
 from dist_gan.console import Console
-from dist_gan.part import ConfigError
-from dist_gan.distributed.processes import Processes, is_peer_failure
+from dist_gan.distributed.launch import is_peer_failure
+from dist_gan.distributed.processes import Processes
+from dist_gan.errors import CheckpointError, ConfigError
 
 T = TypeVar("T")
 
@@ -137,17 +137,3 @@ def failure(name: str, error: Exception) -> Line:
     return Line(
         f"{type(error).__name__}: {first}", Mark.PROBLEM, "training would meet the same error; debug=true says more"
     )
-
-
-def size(count: float) -> str:
-    """Bytes for people: 450 kB, 1.2 MB, 3.4 GB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 999.5 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if count >= 99.5 or unit == "bytes" else f"{count:.2g} {unit}"
-
-
-def plural(count: int, thing: str) -> str:
-    """1 process, 2 processes, 3 mistakes."""
-    return f"{count:,} {thing}{'' if count == 1 else 'es' if thing.endswith('s') else 's'}"

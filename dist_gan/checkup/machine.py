@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from dist_gan.checkup.lines import Line, Mark, plural, size
+from dist_gan.checkup.lines import Line, Mark
 from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
+from dist_gan.formatting import plural, size
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LARGE = 2**26

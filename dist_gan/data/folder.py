@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset as Indexed
 
-from dist_gan.data.source import Dataset, ImageShape, Resident, Source, Streamed, fingerprint
-from dist_gan.part import ConfigError, free
+from dist_gan.data.source import Dataset, Resident, Source, Streamed, fingerprint
+from dist_gan.errors import ConfigError
+from dist_gan.part import free
+from dist_gan.shapes import ImageShape
 
 T = TypeVar("T")
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}

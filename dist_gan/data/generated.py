@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from dist_gan.data.source import Dataset, ImageShape, Resident, Source, fingerprint
+from dist_gan.data.source import Dataset, Resident, Source, fingerprint
 from dist_gan.randomness import Purpose, draw, uniform
+from dist_gan.shapes import ImageShape
 
 
 class Generated(Source):

@@ -12,14 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
 from dist_gan.part import Part
-
-
-class ImageShape(NamedTuple):
-    """The shape of one image."""
-
-    channels: int
-    height: int
-    width: int
+from dist_gan.shapes import ImageShape
 
 
 class Batch(NamedTuple):
@@ -46,6 +39,10 @@ class Dataset(ABC):
     shape: ImageShape
     fingerprint: str
     """Of the content: a run refuses to go on with other data."""
+    classes: tuple[str, ...] = ()
+    """The classes' names, in the order of their numbers; empty where there are no labels."""
+    notes: tuple[str, ...] = ()
+    """What is worth saying once, at the start."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.source import Batch, Dataset
-from dist_gan.part import ConfigError
+from dist_gan.errors import ConfigError
 from dist_gan.randomness import Purpose, draw, permutation, words
 
 
 class Stream:
-    """This process's share of every global batch."""
+    """This process's part of every global batch."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Stream:
         self.dataset = dataset
         self.seed = seed
         self.batch_size = batch_size
-        self.share = batch_size // processes
-        self.first = rank * self.share
+        self.per_process = batch_size // processes
+        self.first = rank * self.per_process
         self.device = device
         self.dtype = dtype
         self.flip = flip
@@ -62,7 +62,7 @@ class Stream:
     def _ranges(self, images_seen: int) -> Iterator[range]:
         start = images_seen + self.first
         while True:
-            yield range(start, start + self.share)
+            yield range(start, start + self.per_process)
             start += self.batch_size
 
     def _order(self, ordinals: range) -> Tensor:
@@ -70,14 +70,14 @@ class Stream:
         parts = []
         start = ordinals.start
         while start < ordinals.stop:
-            turn, position = divmod(start, count)
+            epoch, position = divmod(start, count)
             taken = min(ordinals.stop - start, count - position)
-            parts.append(self._permutation(turn)[position : position + taken])
+            parts.append(self._permutation(epoch)[position : position + taken])
             start += taken
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _choose(self, ordinals: range, k: int) -> Tensor:
         return (words(self.seed, Purpose.STACK, ordinals, k, self.device) * len(self.dataset)) >> 32
 
-    def _permute(self, turn: int) -> Tensor:
-        return permutation(self.seed, turn, len(self.dataset)).to(self.device)
+    def _permute(self, epoch: int) -> Tensor:
+        return permutation(self.seed, epoch, len(self.dataset)).to(self.device)

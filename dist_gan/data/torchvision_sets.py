@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.fetch import fetch_mnist, fetch_torchvision
-from dist_gan.data.source import Choose, Dataset, ImageShape, Order, Resident, Source, fingerprint
+from dist_gan.data.source import Choose, Dataset, Order, Resident, Source, fingerprint
+from dist_gan.shapes import ImageShape
 
 
 class _Torchvision(Source):

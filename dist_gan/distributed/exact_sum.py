@@ -1,7 +1,7 @@
-"""Sums of gradients that are the same to the bit, whoever computed which part.
+"""Sums that are the same to the bit, whoever computed which part.
 
-Floating-point addition depends on its order, and the order on the number of processes. Integers do not: each piece's
-gradient is rounded to a multiple of one power of two, and the multiples are added as 64-bit integers.
+Floating-point addition depends on its order, and the order on the number of processes. Integers do not: each
+microbatch's gradient is rounded to a multiple of one power of two, and the multiples are added as 64-bit integers.
 """
 
 import math
@@ -14,41 +14,57 @@ from dist_gan.distributed.processes import Processes
 
 BITS = 62
 """Of a sum's magnitude."""
+STATISTIC_BITS = 24
+"""Binary places that a statistic keeps (see `fixed_point`)."""
 
 
 class FixedPointSum:
-    """Adds the gradients of canonical pieces over all processes.
+    """Adds the gradients of canonical microbatches over all processes, without asking the host.
 
-    The unit is the smallest power of two with which the sum of all pieces cannot overflow; that follows from the
-    largest magnitude in any piece, a maximum, which knows no order either. With P pieces it lies 62 - log2(P) bits
-    below that magnitude, so that numbers 2^30 times smaller than the largest still keep float32's 24 bits. The pieces'
-    gradients are kept until then: the memory is pieces times parameters.
+    The unit is the smallest power of two with which the sum of all microbatches cannot overflow; that follows from the
+    largest magnitude in any microbatch, a maximum, which knows no order either. With M microbatches it is 62 - log2(M)
+    bits below that magnitude, so that numbers 2^30 times smaller than the largest still keep float32's 24 bits. The
+    microbatches' gradients are kept until then: the memory is microbatches times parameters.
     """
 
-    def __init__(self, processes: Processes, pieces: int) -> None:
-        """`pieces`: how many pieces a global batch has, over all processes."""
+    def __init__(self, processes: Processes, microbatches: int) -> None:
+        """`microbatches`: how many a global batch has, over all processes."""
         self.processes = processes
-        self.headroom = BITS - math.ceil(math.log2(pieces))
+        self.headroom = BITS - math.ceil(math.log2(microbatches))
         self._terms: list[Tensor] = []
 
     def add(self, gradients: Sequence[Tensor]) -> None:
-        """One piece's."""
+        """One microbatch's."""
         self._terms.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
 
     def result(self) -> Tensor:
-        """The sum over all pieces of all processes, flat, in the gradients' type; begins anew. Two reductions.
+        """The sum over all microbatches of all processes, flat, in the gradients' type; begins anew. Two reductions.
 
-        All of it is NaN where any number of any piece is not finite.
+        All of it is NaN where any number of any microbatch is not finite.
         """
         terms, self._terms = self._terms, []
         dtype = terms[0].dtype
-        largest_here = torch.stack([term.abs().amax() for term in terms]).amax().double()
-        largest = self.processes.max(largest_here.nan_to_num(nan=math.inf, posinf=math.inf)).item()
-        if not math.isfinite(largest):
-            return torch.full_like(terms[0], math.nan)
-        exponent = min(900, self.headroom - math.frexp(largest)[1])  # largest < 2^frexp; 900 is within float64
+        largest = torch.stack([term.abs().amax() for term in terms]).amax().double()
+        largest = self.processes.max(largest.nan_to_num(nan=math.inf, posinf=math.inf))
+        finite = largest.isfinite()
+        exponent = torch.frexp(torch.where(finite, largest, 1.0)).exponent  # largest < 2^exponent
+        exponent = (self.headroom - exponent).clamp(max=900)  # 900 is within float64
         total = torch.zeros(len(terms[0]), dtype=torch.int64, device=terms[0].device)
         for term in terms:
-            total += torch.ldexp(term.double(), torch.tensor(exponent)).round_().to(torch.int64)
+            total += torch.ldexp(term.double(), exponent).round_().nan_to_num_().to(torch.int64)
         total = self.processes.sum(total)
-        return torch.ldexp(total.double(), torch.tensor(-exponent)).to(dtype)
+        return torch.where(finite, torch.ldexp(total.double(), -exponent), math.nan).to(dtype)
+
+
+def fixed_point(values: Tensor) -> Tensor:
+    """values [N] -> int64 [2]: their sum in units of 2^-24, and how many they are. Such sums may be added in any order.
+
+    Values beyond 2^22 count as that.
+    """
+    units = (values.detach().double().nan_to_num_().clamp_(-(2.0**22), 2.0**22) * 2**STATISTIC_BITS).round_()
+    return torch.stack([units.to(torch.int64).sum(), torch.full((), len(values), device=values.device)])
+
+
+def mean_of(sums: Tensor) -> Tensor:
+    """int64 [2] as of `fixed_point`, added over all -> float64 []: the mean."""
+    return sums[0].double() / (sums[1].clamp(min=1).double() * 2**STATISTIC_BITS)

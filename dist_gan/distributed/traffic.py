@@ -1,4 +1,4 @@
-"""What goes over the wire between processes, and what for: every collective is claimed by a purpose."""
+"""What processes send each other, and what for: every collective has a purpose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-UNCLAIMED = "unclaimed"
-_claims: list[str] = []
+UNNAMED = "unnamed"
+_purposes: list[str] = []
 
 
-class Call(NamedTuple):
+class Collective(NamedTuple):
     """One collective, as this process made it."""
 
     purpose: str
@@ -21,30 +21,32 @@ class Call(NamedTuple):
 
 
 @contextmanager
-def claim(purpose: str) -> Iterator[None]:
-    """Collectives inside are for `purpose`, where nothing further in claims them."""
-    _claims.append(purpose)
+def purpose(name: str) -> Iterator[None]:
+    """Collectives inside have the purpose `name`, unless a block further in names another."""
+    _purposes.append(name)
     try:
         yield
     finally:
-        _claims.pop()
+        _purposes.pop()
 
 
-class Wire(TorchDispatchMode):
+class Traffic(TorchDispatchMode):
     """While it is entered every collective is counted, those of DDP's reducer too (its calls pass the dispatcher)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Call] = []
+        self.calls: list[Collective] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count what torch.distributed sends; hand everything on."""
         if func.namespace == "c10d":
             given = args[0] if isinstance(args[0], list | tuple) else [args[0]]
             tensors = [tensor for tensor in given if isinstance(tensor, Tensor)]
-            purpose = _claims[-1] if _claims else UNCLAIMED
+            given_purpose = _purposes[-1] if _purposes else UNNAMED
             elements = sum(tensor.numel() for tensor in tensors)
-            self.calls.append(Call(purpose, func._opname, elements, sum(tensor.nbytes for tensor in tensors)))
+            self.calls.append(
+                Collective(given_purpose, func._opname, elements, sum(tensor.nbytes for tensor in tensors))
+            )
         return func(*args, **(kwargs or {}))
 
     def totals(self) -> dict[str, tuple[int, int]]:

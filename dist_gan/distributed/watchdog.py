@@ -20,14 +20,11 @@ from typing import NamedTuple
 import psutil
 from torch._C._distributed_c10d import Store, TCPStore
 
-from dist_gan.distributed.processes import PeerFailed, Processes, is_peer_failure
+from dist_gan.distributed.launch import is_peer_failure
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.timing import LIFE_SECONDS, NAMING_SECONDS, SILENT_TICKS, STORE_SECONDS, TICK
+from dist_gan.errors import PeerFailed
 
-TICK = 1.0
-"""Seconds between two beats."""
-SILENT = 3
-"""So many ticks without a beat are no sign of life."""
-SIGN_SECONDS = 10.0
-"""Between two touches of the file that says that the run lives."""
 LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch"}
 """What stands in the command line of one that has started a single process."""
 _parent = os.getppid()
@@ -94,7 +91,7 @@ class Watchdog:
         if self.processes.count > 1:
             loops.append((TICK, self._exchange))
         if self.sign is not None:
-            loops.append((SIGN_SECONDS, self._give_sign))
+            loops.append((LIFE_SECONDS, self._give_sign))
         for every, action in loops:
             threading.Thread(target=self._repeat, args=(every, action), name="watchdog", daemon=True).start()
         try:
@@ -128,23 +125,23 @@ class Watchdog:
 
     def silent(self) -> list[tuple[int, Beat | None]]:
         """The ranks that give no sign of life, with their last one."""
-        return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT]
+        return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT_TICKS]
 
     def _cut_off(self) -> bool:
         """Whether nothing can be known of the others."""
-        return self.tick - self._contact > SILENT
+        return self.tick - self._contact > SILENT_TICKS
 
     def _named(self, error: Exception) -> PeerFailed:
         """Who is missing, when that shows."""
-        deadline = time.monotonic() + TICK * (SILENT + 2.5)
+        deadline = time.monotonic() + NAMING_SECONDS
         while not (silent := self.silent()) and time.monotonic() < deadline:
             time.sleep(TICK / 10)
         text = "; ".join(f"{self._name(rank)} died, {_last(beat)}" for rank, beat in silent)
         if self._cut_off() or not text:
             text = f"lost another process {self._own()} ({str(error).strip().splitlines()[0]})"
-        return PeerFailed(text, speaks=self._speaks())
+        return PeerFailed(text, reports=self._reports())
 
-    def _speaks(self) -> bool:
+    def _reports(self) -> bool:
         """One process tells what all of them see: the first that lives, or where it sees none, the host's first."""
         if self._cut_off():
             return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -178,7 +175,7 @@ class Watchdog:
         self._steps = pulse.steps
         if self._still * TICK >= self.seconds:
             self._over.set()
-            self.hung(f"no progress for {self.seconds:g} s: {self.blame()}", self._speaks())
+            self.hung(f"no progress for {self.seconds:g} s: {self.blame()}", self._reports())
 
     def _exchange(self) -> None:
         """Tell all others how this one is, and hear how they are."""
@@ -189,7 +186,9 @@ class Watchdog:
                     int(os.environ["MASTER_PORT"]),
                     is_master=False,
                     wait_for_workers=False,
-                    timeout=timedelta(seconds=self.seconds + 60),  # it complains itself: that should not come first
+                    timeout=timedelta(
+                        seconds=self.seconds + STORE_SECONDS
+                    ),  # it complains itself: that should not come first
                 )
             self._store.set(f"beat/{self.processes.rank}", "\n".join(map(str, self._own())))
             # To ask for one that is not there would wait for it.

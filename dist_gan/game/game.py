@@ -1,34 +1,57 @@
 """The game: two players and the alternating update, as a function of what it has seen."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dist_gan.objective.augment import Augment, NoAugment
 from dist_gan.data.source import Batch
-from dist_gan.optim.ema import EMA, Average
-from dist_gan.distributed.exact_sum import FixedPointSum
-from dist_gan.game.meter import Meter
-from dist_gan.networks.layers import Networks, measure_statistics
-from dist_gan.objective.objective import Bits, Objective, Terms, latents
-from dist_gan.optim.optimizers import Adam
-from dist_gan.game.player import Player
+from dist_gan.distributed.exact_sum import FixedPointSum, fixed_point, mean_of
 from dist_gan.distributed.processes import Processes
-from dist_gan.randomness import Purpose, draw, normal
-from dist_gan.distributed.traffic import claim
+from dist_gan.distributed.reduction import reduction_for
+from dist_gan.distributed.traffic import purpose
+from dist_gan.game.dials import Dials
+from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
+from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState
+from dist_gan.game.purity import PurityGuard
+from dist_gan.networks.base import Networks
+from dist_gan.objective.augment import NOTHING, Augment, NoAugment
+from dist_gan.objective.followers import Follower, has_state
+from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
+from dist_gan.optim.ema import EMA, Average
+from dist_gan.optim.optimizers import Optimizer
+from dist_gan.part import Stateful
+from dist_gan.randomness import Purpose, draw
+
+Mover = Literal["D", "G"]
+MOVERS: tuple[Mover, Mover] = ("D", "G")
+AUGMENT = "augment"
+"""The member that holds an augmentation's state."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one player's move consists of. (NVlabs' StyleGAN2-ADA calls these phases.)"""
+
+    player: Mover
+    purposes: Mapping[Purpose, int]
+    """How many 16-bit random numbers a sample needs, by purpose."""
+    penalties: Mapping[str, Any]
+    """The penalties that belong to it, by name, whether due or not."""
 
 
 class Watch(Protocol):
     """Looks on after every turn (debug mode does)."""
 
-    def __call__(self, turn: str, player: "Player[Any]", images: Tensor, terms: Terms) -> None:
-        """After `turn` ("D" or "G") of `player`, with the last piece's fake images and terms."""
+    def __call__(self, turn: str, player: "Player[Any]", terms: Terms) -> None:
+        """After `turn` ("D" or "G") of `player`, with the last microbatch's terms."""
 
 
 class Game:
-    """G and D, their average, and how they move. Holds everything that a checkpoint must hold."""
+    """G and D, their average, and how they move. `members` are everything that a checkpoint must hold."""
 
     def __init__(
         self,
@@ -36,147 +59,241 @@ class Game:
         networks: Networks,
         objective: Objective,
         *,
-        generator_optimizer: Adam,
-        discriminator_optimizer: Adam,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
         ema: EMA,
         augment: Augment | None = None,
         seed: int,
         batch_size: int,
-        piece: int = 0,
+        microbatch: int = 0,
+        batch_multiple: int = 1,
         discriminator_turns: int = 1,
+        scalars: Sequence[Scalar] = (),
         watch: Watch | None = None,
+        guard: bool = True,
     ) -> None:
-        """`batch_size` is global, `piece` the samples of one forward and backward in a process (0: all of its share),
-        `discriminator_turns` the turns of D, each on a batch of its own, for each turn of G."""
+        """All parts come as objects.
+
+        Args:
+            processes: this process among the others.
+            networks: both, on the CPU.
+            objective: the rules.
+            generator_optimizer: how G moves.
+            discriminator_optimizer: how D moves.
+            ema: how the average of G forgets.
+            augment: what is done to every image that D sees.
+            seed: everything random is a function of it.
+            batch_size: of one turn of D, over all processes.
+            microbatch: samples of one forward and backward in a process; 0: all of its part of the batch.
+            batch_multiple: of how many samples a forward must be a multiple.
+            discriminator_turns: turns of D, each on a batch of its own, for each turn of G.
+            scalars: what is logged besides the usual.
+            watch: called after every turn.
+            guard: check in the first update that the networks are pure (see `dist_gan.game.purity`).
+        """
         for network in networks:
             network.to(processes.device, processes.dtype).train()
         self.processes = processes
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
-        self.average = Average(ema, networks.generator)
-        self.piece = piece or batch_size // processes.count
-        exact_sum = FixedPointSum(processes, batch_size // self.piece) if processes.exact else None
-        self.generator = Player(networks.generator, generator_optimizer, processes, exact_sum)
-        self.discriminator = Player(networks.discriminator, discriminator_optimizer, processes, exact_sum)
+        self.average = Average(ema, networks.generator, seed, batch_multiple)
+        self.microbatch = microbatch or batch_size // processes.count
         self.seed = seed
         self.batch_size = batch_size
-        self.turns = discriminator_turns
+        self.discriminator_turns = discriminator_turns
         self.images_per_update = discriminator_turns * batch_size
         self.images_seen = 0
-        self.meter = Meter(processes, batch_size)
+
+        named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
+        dials = [*named, "average", *(f"{player}/learning_rate" for player in MOVERS)]
+        self.dials = Dials(dials, processes.device, processes.dtype)
+        fixed = FixedPointSum(processes, batch_size // self.microbatch) if processes.exact else None
+
+        def player(network: Any, optimizer: Optimizer, name: Mover) -> Player[Any]:
+            reduction = reduction_for(network, processes, batch_size, fixed)
+            return Player(network, optimizer, processes, reduction, self.dials[f"{name}/learning_rate"])
+
+        self.generator = player(networks.generator, generator_optimizer, "G")
+        self.discriminator = player(networks.discriminator, discriminator_optimizer, "D")
+        self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
+        self.turns = {
+            player: Turn(
+                player,
+                objective.needs(*networks, self.augment, player),
+                {name: penalty for name, penalty in named.items() if penalty.of == player},
+            )
+            for player in MOVERS
+        }
+        self._bits_of = _slices(
+            {n: p.bits(tuple(networks.generator.shape)) for n, p in self.turns["G"].penalties.items()}
+        )
+        stateful = {AUGMENT: self.augment, **named}
+        self.followers = {n: Follower(part, processes.device) for n, part in stateful.items() if has_state(part)}
+        if self.turns["G"].penalties:
+            scalars = (G_PENALTY, *scalars)
+        self.meter = Meter(processes, batch_size, (*SCALARS, *scalars))
         self.watch = watch
-        self._needs = [objective.needs(*networks, self.augment, last=last) for last in (False, True)]
-        # Sums become the global mean: DDP averages over processes, an exact sum does not.
-        self._scale = (1 if processes.exact else processes.count) / batch_size
+        self._moves_so_far = self._moves()
+        self._guard = PurityGuard(networks) if guard else None
+        self.members: dict[str, Stateful] = {
+            "generator": NetworkState(networks.generator),
+            "discriminator": NetworkState(networks.discriminator),
+            "ema": self.average,
+            "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator),
+            "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator),
+            "scaler": ScalerState(processes.scaler),
+            **self.followers,
+        }
 
     def update(self, batches: Iterator[Batch]) -> None:
-        """D's turns, each on the next of `batches`, then G's turn on the last of them, then the average."""
-        for turn in range(self.turns):
-            batch = next(batches)
-            last = turn == self.turns - 1
-            bits = draw(self.seed, self._needs[last], batch.ordinals, self.processes.device)
-            self.discriminator_turn(batch, bits, self.images_seen + turn * self.batch_size)
-        self.generator_turn(batch, bits)
+        """D's turns, each on the next of `batches`, then G's turn on the last of them, then the average.
+
+        All batches come before the first move: where one cannot be read, the game is as after the update before.
+        """
+        taken = [next(batches) for _ in range(self.discriminator_turns)]
+        with self._guard.watching() if self._guard else nullcontext():
+            for number, batch in enumerate(taken):
+                last = number == self.discriminator_turns - 1
+                bits = self._draw(batch, *MOVERS[: 2 if last else 1])
+                self.play(self.turns["D"], batch, bits, self.images_seen + number * self.batch_size)
+            self.play(self.turns["G"], taken[-1], bits, self.images_seen)
+        self._guard = None
         self.images_seen += self.images_per_update
-        self.average.follow(
-            self.generator.parameters, self.images_seen, self.images_per_update, 1 - self.generator.skipped
-        )
+        self.dials.fill({"average": self.average.recipe.weight(self.images_seen, self.images_per_update)})
+        self.average.follow(self.dials["average"] * (1 - self.generator.skipped))
+        self._moves_so_far = self._moves()
 
-    def discriminator_turn(self, batch: Batch, bits: Bits, images_seen: int) -> None:
-        """D moves; G is called bare, without gradients."""
-        strengths = self.objective.strengths(images_seen, self.batch_size)
-        D, G = self.discriminator, self.generator
-        with claim("D_gradients"), D.turn(images_seen):
-            for real, own, last in self._pieces(batch, bits):
-                self.processes.pulse.enter("D's turn", images_seen)
-                with D.piece(last=last):
-                    with torch.no_grad():
-                        fake = self._generate(G.network, own[Purpose.D_TURN_GENERATE])
-                    terms = self.objective.discriminator(D.wrapped, real, fake, own, self.augment, strengths)
-                    total = terms.loss if terms.penalty is None else terms.loss + terms.penalty
-                    self.processes.backward(total * self._scale)
-                self.meter.discriminator_piece(terms)
-        self.meter.discriminator_moved(D.gradient_norm, D.skipped)
+    def play(self, turn: Turn, batch: Batch, bits: Bits, images_seen: int) -> None:
+        """One player's turn: its gradients over all microbatches of all processes, then its move."""
+        mover = self.players[turn.player]
+        due = self._set_dials(turn, images_seen)
+        with purpose(f"{turn.player}_gradients"), mover.turn():
+            for microbatch, last in self._microbatches(batch, bits):
+                self.processes.pulse.enter(f"{turn.player}'s turn", images_seen)
+                with mover.reduction.around(last=last):
+                    terms = self._terms(turn.player, microbatch, due)
+                    self.processes.backward(terms.total * mover.reduction.scale)
+                self.meter.add(turn.player, terms)
+                self._observe(turn.player, terms)
+        self.meter.moved(turn.player, mover.gradient_norm, mover.skipped)
+        self._settle(mover)
         if self.watch:
-            self.watch("D", D, fake, terms)
+            self.watch(turn.player, mover, terms)
 
-    def generator_turn(self, batch: Batch, bits: Bits) -> None:
-        """G moves; D is called bare and frozen."""
-        D, G = self.discriminator, self.generator
-        with claim("G_gradients"), G.turn(self.images_seen):
-            for real, own, last in self._pieces(batch, bits):
-                self.processes.pulse.enter("G's turn")
-                with G.piece(last=last):
-                    fake = self._generate(G.wrapped, own[Purpose.G_TURN_GENERATE])
-                    terms = self.objective.generator(D.network, real, fake, own, self.augment)
-                    self.processes.backward(terms.loss * self._scale)
-                self.meter.generator_piece(terms)
-        self.meter.generator_moved(G.gradient_norm, G.skipped)
-        if self.watch:
-            self.watch("G", G, fake.detach(), terms)
-
-    def prime(self, batches: Iterator[Batch]) -> None:
-        """Several processes only: both turns once, without a move, before the first update of a start.
+    def warm_up_reduction(self, batches: Iterator[Batch]) -> None:
+        """Both turns twice, without a move, before the first update of a start, where the reduction needs it.
 
         DDP cuts its buckets anew after its first backward, and where an all-reduce's chunks lie decides in which order
         three or more ranks are added. After this a run that was resumed reduces exactly as one that never stopped.
         """
-        if self.processes.count == 1 or self.processes.exact:
+        if not self.generator.reduction.rehearses:
             return
         batch = next(batches)
-        bits = draw(self.seed, self._needs[True], batch.ordinals, self.processes.device)
-        for player in (self.discriminator, self.generator):
+        bits = self._draw(batch, *MOVERS)
+        for player in self.players.values():
             player.rehearsing = True
-        self.discriminator_turn(batch, bits, self.images_seen)
-        self.generator_turn(batch, bits)
-        self.discriminator_turn(batch, bits, self.images_seen)
-        self.generator_turn(batch, bits)
-        for player in (self.discriminator, self.generator):
+        for _ in range(2):
+            for turn in self.turns.values():
+                self.play(turn, batch, bits, self.images_seen)
+        for player in self.players.values():
             player.rehearsing = False
         self.meter.reset()
 
-    def measure(self, count: int = 512) -> None:
-        """Give the average its batch statistics, from fixed latents; on all ranks alike, nothing is communicated."""
-        network = self.average.network
-        bits = draw(self.seed, {Purpose.STATISTICS: network.latent}, range(count), self.processes.device)
-        measure_statistics(network, normal(bits[Purpose.STATISTICS], self.processes.dtype))
-
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors that the game needs to go on, by file and name. The average's statistics are measured first."""
-        self.measure()
-        return {
-            "generator": self.generator.network.state_dict(),
-            "discriminator": self.discriminator.network.state_dict(),
-            "ema": self.average.network.state_dict(),
-            "generator_optimizer": self.generator.state(),
-            "discriminator_optimizer": self.discriminator.state(),
-        }
+        """All tensors that the game needs to go on, by member and name. Changes nothing."""
+        return {name: member.state() for name, member in self.members.items()}
 
-    def counters(self) -> dict[str, Any]:
-        """What is small: plain data for JSON."""
-        scaler = self.processes.scaler
-        return {"images_seen": self.images_seen, "scaler": scaler.state_dict() if scaler is not None else None}
+    def load(self, state: Mapping[str, Mapping[str, Tensor]], images_seen: int) -> None:
+        """The inverse of `state`. Raises KeyError where a member or an entry of one is missing."""
+        for name, member in self.members.items():
+            member.load(state[name])
+        self.images_seen = images_seen
 
-    def load(self, state: dict[str, dict[str, Tensor]], counters: dict[str, Any]) -> None:
-        """The inverse of `state` and `counters`."""
-        self.generator.network.load_state_dict(state["generator"])
-        self.discriminator.network.load_state_dict(state["discriminator"])
-        self.average.network.load_state_dict(state["ema"])
-        self.generator.load_state(state["generator_optimizer"])
-        self.discriminator.load_state(state["discriminator_optimizer"])
-        self.images_seen = counters["images_seen"]
-        if self.processes.scaler is not None and counters["scaler"]:
-            self.processes.scaler.load_state_dict(counters["scaler"])
+    @property
+    def untouched(self) -> bool:
+        """Whether no player has moved since the last complete update: then the state is that of `images_seen`."""
+        return self._moves() == self._moves_so_far
 
-    def _generate(self, network: nn.Module, bits: Tensor) -> Tensor:
-        return network(*latents(bits, self.generator.network.latent, self.processes.dtype))
+    def learning_rates(self) -> dict[str, float]:
+        """What the next update will move by, by player, for logs."""
+        return {name: player.recipe.rate(self.images_seen) for name, player in self.players.items()}
 
-    def _pieces(self, batch: Batch, bits: Bits) -> Iterator[tuple[Tensor, Bits, bool]]:
-        """(images, their bits, whether it is the last) for each piece of this process's share."""
-        share = len(batch.ordinals)
-        for start in range(0, share, self.piece):
-            part = slice(start, start + self.piece)
-            images = batch.images[part]
+    def _moves(self) -> int:
+        return self.generator.moves + self.discriminator.moves
+
+    def _terms(self, player: Mover, given: Microbatch, due: Sequence[Due]) -> Terms:
+        G, D = self.generator, self.discriminator
+        follower = self.followers.get(AUGMENT)
+        state = follower.values if follower else NOTHING
+        own = given.bits[Purpose.D_TURN_GENERATE if player == "D" else Purpose.G_TURN_GENERATE]
+        latents, noise = latents_and_noise(own, G.network.latent, self.processes.dtype)
+        if player == "G":
+            return self.objective.generator(
+                G.reduction.wrapped, D.network, latents, noise, given, self.augment, due, state
+            )
+        with torch.no_grad():
+            fake = G.network(latents, given.condition, noise)
+        return self.objective.discriminator(D.reduction.wrapped, fake, given, self.augment, due, state)
+
+    def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
+        """Fill in what the turn's numbers are now; the penalties that are due."""
+        strengths = {n: p.strength(images_seen, self.batch_size) for n, p in turn.penalties.items()}
+        rate = self.players[turn.player].recipe.rate(images_seen)
+        self.dials.fill({**strengths, f"{turn.player}/learning_rate": rate})
+        return [
+            Due(
+                name,
+                turn.penalties[name],
+                self.dials[name],
+                self.followers[name].values if name in self.followers else NOTHING,
+                self._bits_of.get(name, slice(0)),
+            )
+            for name, strength in strengths.items()
+            if strength
+        ]
+
+    def _observe(self, player: Mover, terms: Terms) -> None:
+        if player == "D" and AUGMENT in self.followers:
+            assert terms.real is not None
+            self.followers[AUGMENT].observe(fixed_point(self.augment.observe(terms.real, terms.fake)))
+        for name, values in terms.observed.items():
+            if name in self.followers:
+                self.followers[name].observe(fixed_point(values))
+
+    def _settle(self, mover: Player[Any]) -> None:
+        """What the turn showed to those who follow it: one reduction of integers, where there are any."""
+        seen = [follower for follower in self.followers.values() if follower.sums is not None]
+        if not seen:
+            return
+        if mover.rehearsing:
+            for follower in seen:
+                follower.sums = None
+            return
+        with purpose("followers"):
+            total = self.processes.sum(torch.stack([f.sums for f in seen if f.sums is not None]))
+        for follower, sums in zip(seen, total.unbind(), strict=True):
+            follower.settle(mean_of(sums), 1 - mover.skipped)
+
+    def _draw(self, batch: Batch, *players: Mover) -> Bits:
+        """All random bits of these players' turns on `batch`, in one evaluation."""
+        needs = {purpose: count for player in players for purpose, count in self.turns[player].purposes.items()}
+        return draw(self.seed, needs, batch.ordinals, self.processes.device)
+
+    def _microbatches(self, batch: Batch, bits: Bits) -> Iterator[tuple[Microbatch, bool]]:
+        """(samples, whether they are the last) for each microbatch of this process's part of the batch."""
+        count = len(batch.ordinals)
+        for start in range(0, count, self.microbatch):
+            part = slice(start, start + self.microbatch)
+            images, labels = batch.images[part], batch.labels[part] if len(batch.labels) else None
             if self.processes.exact:
                 images = images.clone()  # where it lies in memory may choose a kernel
-            yield images, {p: b[part] for p, b in bits.items()}, start + self.piece >= share
+            yield Microbatch(images, labels, {p: b[part] for p, b in bits.items()}), start + self.microbatch >= count
+
+
+def _slices(counts: Mapping[str, int]) -> dict[str, slice]:
+    """Consecutive slices of these lengths."""
+    found, start = {}, 0
+    for name, count in counts.items():
+        found[name] = slice(start, start + count)
+        start += count
+    return found

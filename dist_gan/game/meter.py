@@ -1,96 +1,103 @@
 """Running sums of what is logged. They stay on the device; only `read` communicates and waits for it."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dist_gan.objective.objective import Terms
 from dist_gan.distributed.processes import Processes
-from dist_gan.distributed.traffic import claim
+from dist_gan.distributed.traffic import purpose
+from dist_gan.errors import Diverged
+from dist_gan.objective.objective import Terms
 
-_PIECE_OF_D = ("D/loss", "D/penalty", "D/real_logit", "D/fake_logit", "D/real_as_real", "D/fake_as_real")
-_PIECE_OF_G = ("G/loss",)
-_MOVE_OF_D = ("D/gradient_norm", "D/skipped")
-_MOVE_OF_G = ("G/gradient_norm", "G/skipped")
 IN_A_ROW = 20
-"""So many skipped moves of one player, one after the other, are a run that has diverged (fp16 skips a few on its way to
-the right scale)."""
+"""This many skipped moves of one player, one after the other, are a run that has diverged (fp16 skips a few on its way
+to the right scale)."""
 
 
-class Diverged(RuntimeError):
-    """The gradients of a player were not finite, turn after turn. All ranks find it at the same time."""
+class Scalar(NamedTuple):
+    """A number that is logged: a mean over the samples of one player's turns."""
 
-    everywhere = True
+    name: str
+    player: Literal["D", "G"]
+    sum: Callable[[Terms], Tensor | None]
+    """The terms of one microbatch -> []: the sum over its samples, on the device; None counts as 0."""
+
+
+def _accuracy(terms: Terms) -> Tensor:
+    """D is right where a real image's logit is positive, and a fake one's is not."""
+    assert terms.real is not None
+    return ((terms.real > 0).sum() + (terms.fake <= 0).sum()) / 2
+
+
+def _real_logit(terms: Terms) -> Tensor:
+    assert terms.real is not None
+    return terms.real.sum()
+
+
+SCALARS = (
+    Scalar("D/loss", "D", lambda terms: terms.loss),
+    Scalar("D/penalty", "D", lambda terms: terms.penalty),
+    Scalar("D/real_logit", "D", _real_logit),
+    Scalar("D/fake_logit", "D", lambda terms: terms.fake.sum()),
+    Scalar("D/accuracy", "D", _accuracy),
+    Scalar("G/loss", "G", lambda terms: terms.loss),
+)
+G_PENALTY = Scalar("G/penalty", "G", lambda terms: terms.penalty)
 
 
 class Meter:
     """Means since the last reading, over all processes."""
 
-    def __init__(self, processes: Processes, batch_size: int) -> None:
+    def __init__(self, processes: Processes, batch_size: int, scalars: Sequence[Scalar] = SCALARS) -> None:
         self.processes = processes
         self.batch_size = batch_size
+        self.scalars = {player: [s for s in scalars if s.player == player] for player in "DG"}
         self._none = torch.zeros((), device=processes.device)
         self._streak = {"D": 0, "G": 0}
         self.reset()
 
     def reset(self) -> None:
         """Forget what was gathered."""
-        self._sums: dict[tuple[str, ...], Tensor] = {
-            group: torch.zeros(len(group), dtype=torch.float64, device=self.processes.device)
-            for group in (_PIECE_OF_D, _PIECE_OF_G, _MOVE_OF_D, _MOVE_OF_G)
-        }
+        kind = {"dtype": torch.float64, "device": self.processes.device}
+        self._sums = {player: torch.zeros(len(own), **kind) for player, own in self.scalars.items()}
+        self._moves = {player: torch.zeros(2, **kind) for player in self.scalars}  # gradient norm, skipped
         self._turns = {"D": 0, "G": 0}
 
     @torch.no_grad()
-    def discriminator_piece(self, terms: Terms) -> None:
-        """Add one piece of D's turn."""
-        assert terms.real is not None
-        logits = torch.stack([terms.real, terms.fake])
-        losses = torch.stack([terms.loss, self._none if terms.penalty is None else terms.penalty])
-        self._sums[_PIECE_OF_D] += torch.cat([losses.to(logits.dtype), logits.sum(1), (logits > 0).sum(1)])
+    def add(self, player: str, terms: Terms) -> None:
+        """Add one microbatch of a player's turn."""
+        values = [scalar.sum(terms) for scalar in self.scalars[player]]
+        dtype = self.processes.dtype
+        stacked = [(self._none if value is None else value).to(dtype) for value in values]
+        if stacked:
+            self._sums[player] += torch.stack(stacked)
 
-    @torch.no_grad()
-    def generator_piece(self, terms: Terms) -> None:
-        """Add one piece of G's turn."""
-        self._sums[_PIECE_OF_G] += terms.loss
-
-    def discriminator_moved(self, gradient_norm: Tensor, skipped: Tensor) -> None:
-        """Add the end of D's turn."""
-        self._turns["D"] += 1
-        self._add_move(_MOVE_OF_D, gradient_norm, skipped)
-
-    def generator_moved(self, gradient_norm: Tensor, skipped: Tensor) -> None:
-        """Add the end of G's turn."""
-        self._turns["G"] += 1
-        self._add_move(_MOVE_OF_G, gradient_norm, skipped)
-
-    def _add_move(self, group: tuple[str, ...], gradient_norm: Tensor, skipped: Tensor) -> None:
+    def moved(self, player: str, gradient_norm: Tensor, skipped: Tensor) -> None:
+        """Add the end of a player's turn."""
+        self._turns[player] += 1
         finite = torch.nan_to_num(gradient_norm, nan=0.0, posinf=0.0, neginf=0.0)
-        self._sums[group] += torch.stack([finite, skipped])
+        self._moves[player] += torch.stack([finite, skipped])
 
     def read(self) -> dict[str, float]:
         """Metrics by name, equal on all ranks; starts afresh.
 
         One reduction. Raises Diverged after `IN_A_ROW` skipped moves of a player.
         """
-        with claim("metrics"):
-            values = self.processes.sum(torch.cat([*self._sums.values()])).tolist()
-        sums = dict(zip((name for group in self._sums for name in group), values, strict=True))
-        turns = {name: max(1, count) for name, count in self._turns.items()}
-        samples = {name: count * self.batch_size for name, count in turns.items()}
+        with purpose("metrics"):
+            values = self.processes.sum(torch.cat([*self._sums.values(), *self._moves.values()])).tolist()
+        names = [scalar.name for own in self.scalars.values() for scalar in own]
+        sums = dict(zip(names, values, strict=False))
+        moves = dict(zip(self._moves, zip(*[iter(values[len(names) :])] * 2, strict=True), strict=True))
         metrics: dict[str, float] = {}
-        for player in "DG":
-            metrics[f"{player}/loss"] = sums[f"{player}/loss"] / samples[player]
-            skipped = round(sums[f"{player}/skipped"] / self.processes.count)
-            moves = turns[player] - skipped
-            metrics[f"{player}/gradient_norm"] = sums[f"{player}/gradient_norm"] / self.processes.count / max(1, moves)
-            metrics[f"{player}/skipped"] = skipped
-            self._watch(player, skipped)
-        for name in ("D/penalty", "D/real_logit", "D/fake_logit"):
-            metrics[name] = sums[name] / samples["D"]
-        right = sums["D/real_as_real"] + samples["D"] - sums["D/fake_as_real"]
-        metrics["D/accuracy"] = right / (2 * samples["D"])
+        for player, own in self.scalars.items():
+            turns = max(1, self._turns[player])
+            metrics |= {scalar.name: sums[scalar.name] / (turns * self.batch_size) for scalar in own}
+            norm, skipped = (value / self.processes.count for value in moves[player])
+            metrics[f"{player}/gradient_norm"] = norm / max(1, turns - round(skipped))
+            metrics[f"{player}/skipped"] = round(skipped)
+            self._watch(player, round(skipped))
         self.reset()
         return metrics
 

@@ -1,15 +1,16 @@
-"""A player: a network, its wrapper, its optimizer. It moves alone."""
+"""A player: a network, how its gradients are reduced, its optimizer. It moves alone."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dist_gan.distributed.exact_sum import FixedPointSum
-from dist_gan.optim.optimizers import Adam
 from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.reduction import Reduction
+from dist_gan.networks.base import Moves
+from dist_gan.optim.optimizers import Optimizer
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -18,87 +19,45 @@ class Player(Generic[N]):
     """One of the two. At rest its parameters require no gradient and its wrapper is not called."""
 
     def __init__(
-        self, network: N, optimizer: Adam, processes: Processes, exact_sum: FixedPointSum | None = None
+        self, network: N, optimizer: Optimizer, processes: Processes, reduction: Reduction, learning_rate: Tensor
     ) -> None:
-        """`exact_sum` reduces in place of DDP."""
+        """`learning_rate`: [] on the device, refilled before each turn."""
         self.network = network
         """Bare: what the other player's turn, sampling and checkpoints use."""
-        self.wrapped = processes.wrap(network)
-        """What its own turn calls. Never in the other's turn: that would arm DDP's reducer."""
-        self.exact_sum = exact_sum
+        self.reduction = reduction
         self.recipe = optimizer
         self.processes = processes
-        self.names = [name for name, _ in network.named_parameters()]
         self.parameters: list[Tensor] = list(network.parameters())
-        self.optimizer = optimizer.build(self.parameters)
+        self.optimizer = optimizer.build(self.parameters, learning_rate)
         self.gradient_norm = torch.zeros((), device=processes.device)
         """[]: of the last move, before clipping."""
         self.skipped = torch.zeros((), device=processes.device)
         """[]: 1 where the last move was skipped, because a gradient was not finite; else 0."""
         self.rehearsing = False
         """Whether its turns end without a move."""
+        self.moves = 0
+        """How often it has moved since it was made, or has begun to."""
+        self._layers_that_move = [layer for layer in network.modules() if isinstance(layer, Moves)]
         self._rest()
 
     @contextmanager
-    def turn(self, images_seen: int) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """On entry the player wakes, without gradients; on exit it moves, and rests."""
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         try:
             yield
-            if self.exact_sum is not None:
-                self._take(self.exact_sum.result())
+            self.reduction.finish()
             if not self.rehearsing:
-                self._move(images_seen)
+                self._move()
         finally:
             self._rest()
 
-    def piece(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around forward *and* backward of one piece: gradients are reduced in the last one only."""
-        if self.exact_sum is not None:
-            return self._exact_piece(self.exact_sum)
-        return nullcontext() if last else self.processes.unreduced(self.wrapped)
-
-    def state(self) -> dict[str, Tensor]:
-        """The optimizer's state by parameter name; empty before the first move."""
-        return {
-            f"{name}.{key}": value
-            for name, parameter in zip(self.names, self.parameters, strict=True)
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        self.optimizer.state.clear()
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            prefix = f"{name}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            if own:
-                self.optimizer.state[parameter] = {
-                    # strides as the parameter's: fused kernels want them alike
-                    key: torch.empty_like(parameter, requires_grad=False).copy_(value)
-                    if value.shape == parameter.shape and value.dim()
-                    else value.to(parameter.device, copy=True)
-                    for key, value in own.items()
-                }
-
-    @contextmanager
-    def _exact_piece(self, exact_sum: FixedPointSum) -> Iterator[None]:
-        yield
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        assert len(gradients) == len(self.parameters), "every parameter takes part in every piece"
-        exact_sum.add(gradients)
-        self.optimizer.zero_grad()
-
-    def _take(self, flat: Tensor) -> None:
-        parts = flat.split([parameter.numel() for parameter in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(part.view(parameter.shape))
-
     @torch.no_grad()
-    def _move(self, images_seen: int) -> None:
+    def _move(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         assert len(gradients) == len(self.parameters), "every parameter takes part in every turn"
+        self.moves += 1
         scaler = self.processes.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -106,19 +65,96 @@ class Player(Generic[N]):
         if self.recipe.clip:
             factor = (self.recipe.clip / (norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * self.recipe.schedule.factor(images_seen)
         # Gradients are equal on all ranks, so all decide alike, and on the device: nothing waits for the host.
         self.gradient_norm = norm
         self.skipped = 1 - norm.isfinite().to(norm.dtype)
-        if scaler is None:
-            self.optimizer.found_inf = self.skipped.float()  # type: ignore[attr-defined]  # how GradScaler asks it too
-            self.optimizer.step()
-        else:
+        if scaler is not None and self.recipe.skips:
             scaler.step(self.optimizer)
+        else:
+            self.recipe.step(self.optimizer, self.skipped)
+        if scaler is not None:
             scaler.update()
+        for layer in self._layers_that_move:
+            layer.after_move()
 
     def _rest(self) -> None:
         self.optimizer.zero_grad()
         for parameter in self.parameters:
             parameter.requires_grad_(False)
+
+
+class NetworkState:
+    """A network's weights and buffers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def state(self) -> dict[str, Tensor]:
+        """By name."""
+        return dict(self.network.state_dict())
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """In place."""
+        self.network.load_state_dict(dict(state))
+
+
+class OptimizerState:
+    """What an optimizer remembers, by parameter name; empty before the first move."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+        self.optimizer = optimizer
+        self.named = list(network.named_parameters())
+
+    def state(self) -> dict[str, Tensor]:
+        """`parameter's name.moment's name` -> tensor."""
+        return {
+            f"{name}.{key}": value
+            for name, parameter in self.named
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.optimizer.state.clear()
+        left = set(state)
+        for name, parameter in self.named:
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in state.items() if _belongs(key, prefix)}
+            left -= {prefix + key for key in own}
+            if own:
+                self.optimizer.state[parameter] = {
+                    # strides as the parameter's: fused kernels need them alike
+                    key: torch.empty_like(parameter, requires_grad=False).copy_(value)
+                    if value.shape == parameter.shape and value.dim()
+                    else value.to(parameter.device, copy=True)
+                    for key, value in own.items()
+                }
+        if left:
+            raise KeyError(f"{sorted(left)[0]} belongs to no parameter")
+
+
+def _belongs(key: str, prefix: str) -> bool:
+    """Whether `key` is this prefix and a moment's name, which has no dot."""
+    return key.startswith(prefix) and "." not in key[len(prefix) :]
+
+
+class ScalerState:
+    """fp16's loss scale; empty where there is none."""
+
+    def __init__(self, scaler: torch.amp.GradScaler | None) -> None:
+        self.scaler = scaler
+
+    def state(self) -> dict[str, Tensor]:
+        """scale, growth_tracker."""
+        if self.scaler is None:
+            return {}
+        own = self.scaler.state_dict()
+        return {name: torch.tensor(float(own[name]), dtype=torch.float64) for name in ("scale", "_growth_tracker")}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        if self.scaler is not None and state:
+            own = self.scaler.state_dict()
+            own |= {"scale": state["scale"].item(), "_growth_tracker": int(state["_growth_tracker"])}
+            self.scaler.load_state_dict(own)

@@ -1,63 +1,86 @@
-"""DCGAN (Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional GANs")."""
+"""DCGAN (Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional GANs").
+
+With `conditional`, a projection discriminator (Miyato and Koyama 2018, "cGANs with projection discriminator").
+"""
 
 import itertools
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dist_gan.data.source import ImageShape
-from dist_gan.networks.layers import Discriminator, Generator, GroupBatchNorm2d, Networks, channels_last, initialise
-from dist_gan.networks.recipe import Recipe
+from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.layers import GroupBatchNorm2d, beside, channels_last
+from dist_gan.networks.weights import initialize
 from dist_gan.randomness import Purpose
+from dist_gan.shapes import DataShape, ImageShape
 
-SIZES = (8, 16, 32, 64, 128, 256)
+MOST_DOUBLINGS = 8
 
 
 class DCGANGenerator(Generator):
-    """Latents to a 4x4 map, doubled by transposed convolutions until it has the image's size; tanh."""
+    """Latents (and the class's embedding beside them) to a map of the start's size, doubled by transposed convolutions
+    until it has the image's size; tanh."""
 
-    def __init__(self, shape: ImageShape, latent: int, width: int, group: int) -> None:
-        super().__init__(latent, shape)
-        channels = [width * 2**k for k in reversed(range(_doublings(shape)))]  # at 32: 4w, 2w, w
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], 4, bias=False)]
+    def __init__(self, shape: DataShape, recipe: "DCGAN") -> None:
+        super().__init__(recipe.latent, shape.image)
+        self.classes = shape.classes if recipe.conditional else 0
+        first = recipe.latent + (recipe.embedding if self.classes else 0)
+        doublings = recipe.doublings(shape.image)
+        assert doublings is not None
+        channels = [recipe.width * 2**k for k in reversed(range(doublings))]  # at 32: 4w, 2w, w
+        layers: list[nn.Module] = [nn.ConvTranspose2d(first, channels[0], recipe.first_map, bias=False)]
         for a, b in itertools.pairwise(channels):
-            layers += [GroupBatchNorm2d(a, group), nn.ReLU(True), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
+            layers += [GroupBatchNorm2d(a, recipe.group), nn.ReLU(True), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
         layers += [
-            GroupBatchNorm2d(channels[-1], group),
+            GroupBatchNorm2d(channels[-1], recipe.group),
             nn.ReLU(True),
-            nn.ConvTranspose2d(channels[-1], shape.channels, 4, 2, 1, bias=False),
+            nn.ConvTranspose2d(channels[-1], shape.image.channels, 4, 2, 1, bias=False),
         ]
         self.layers = nn.Sequential(*layers)
+        self.embedding = nn.Embedding(self.classes, recipe.embedding) if self.classes else None
 
-    def forward(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, condition: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """[N, Z] -> [N, C, H, W] in [-1, 1]."""
-        return torch.tanh(self.layers(latents[:, :, None, None]))
+        return torch.tanh(self.layers(beside(latents, self.embedding, condition)[:, :, None, None]))
 
 
 class DCGANDiscriminator(Discriminator):
-    """The generator's mirror image: strided convolutions, LeakyReLU 0.2, no batch normalisation in the first layer."""
+    """The generator's mirror image: strided convolutions, LeakyReLU 0.2, no batch normalization in the first layer.
 
-    def __init__(self, shape: ImageShape, width: int, group: int) -> None:
+    Conditional: logit + <embedding of the class, features summed over the last map>.
+    """
+
+    def __init__(self, shape: DataShape, recipe: "DCGAN") -> None:
         super().__init__()
-        channels = [width * 2**k for k in range(_doublings(shape))]  # at 32: w, 2w, 4w
+        classes = shape.classes if recipe.conditional else 0
+        doublings = recipe.doublings(shape.image)
+        assert doublings is not None
+        channels = [recipe.width * 2**k for k in range(doublings)]  # at 32: w, 2w, 4w
         layers: list[nn.Module] = [
-            nn.Conv2d(shape.channels, channels[0], 4, 2, 1, bias=False),
+            nn.Conv2d(shape.image.channels, channels[0], 4, 2, 1, bias=False),
             nn.LeakyReLU(0.2, True),
         ]
         for a, b in itertools.pairwise(channels):
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), GroupBatchNorm2d(b, group), nn.LeakyReLU(0.2, True)]
-        layers.append(nn.Conv2d(channels[-1], 1, 4, bias=False))
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), GroupBatchNorm2d(b, recipe.group), nn.LeakyReLU(0.2, True)]
         self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels[-1], 1, recipe.first_map, bias=False)
+        self.embedding = nn.Embedding(classes, channels[-1]) if classes else None
 
-    def logits(self, images: Tensor, noise: Tensor | None) -> Tensor:
+    def logits(self, images: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
         """[N, C, H, W] -> [N]."""
-        return self.layers(channels_last(images)).flatten()
+        features = self.layers(channels_last(images))
+        logits = self.last(features).flatten()
+        if self.embedding is None:
+            return logits
+        return logits + (self.embedding(condition) * features.sum((2, 3))).sum(1)
 
 
 class DCGAN(Recipe):
-    """Convolutional generator and discriminator for square images whose side is 4 times a power of two."""
+    """Convolutional generator and discriminator, for images whose sides are those of `start`, doubled."""
+
+    can_be_conditional: ClassVar[bool] = True
 
     name: Literal["dcgan"] = "dcgan"
     latent: int = Field(100, ge=1)
@@ -65,12 +88,25 @@ class DCGAN(Recipe):
     width: int = Field(64, ge=1)
     """Channels of the largest hidden map; each halving of the map doubles them."""
     group: int = Field(16, ge=2)
-    """Batch normalisation takes its statistics over so many consecutive samples, whatever the number of processes.
-    The piece (or a process's share of the batch) must hold whole groups."""
+    """Batch normalization takes its statistics over this many consecutive samples, on any number of processes. The
+    microbatch (or a process's part of the batch) must hold full groups."""
+    start: str = Field("4x4", pattern=r"^[1-9]\d{0,2}x[1-9]\d{0,2}$")
+    """Height x width of the smallest map. Images have this size doubled once or more: 4x4 makes 8x8 to 1024x1024, 5x3
+    makes 80x48."""
+    conditional: bool = False
+    """G is given an embedding of the class beside the latent, and D projects its features on one."""
+    embedding: int = Field(16, ge=1)
+    """Length of a class's embedding beside the latent, where `conditional`."""
 
     @property
-    def whole(self) -> int:
-        """Pieces hold whole groups."""
+    def first_map(self) -> tuple[int, int]:
+        """Height and width of the smallest map."""
+        height, width = map(int, self.start.split("x"))
+        return height, width
+
+    @property
+    def batch_multiple(self) -> int:
+        """Microbatches hold full groups."""
         return self.group
 
     @property
@@ -78,34 +114,45 @@ class DCGAN(Recipe):
         """D has batch statistics."""
         return True
 
+    def doublings(self, image: ImageShape) -> int | None:
+        """How often the smallest map is doubled until it is `image`'s size; None where no number of times gives it."""
+        sizes = [(self.first_map[0] << k, self.first_map[1] << k) for k in range(1, MOST_DOUBLINGS + 1)]
+        return sizes.index((image.height, image.width)) + 1 if (image.height, image.width) in sizes else None
+
     def mistakes(self, shape: ImageShape) -> list[str]:
         """Sizes that it cannot make."""
-        if shape.height == shape.width and shape.height in SIZES:
+        if self.doublings(shape) is not None:
             return []
-        sizes = ", ".join(map(str, SIZES))
+        height, width = self.first_map
+        sizes = [(height << k, width << k) for k in range(1, MOST_DOUBLINGS + 1)]
+        near = sorted(sizes, key=lambda size: abs(size[0] - shape.height) + abs(size[1] - shape.width))[:2]
+        other = _start_for(shape)
         return [
-            f"networks: dcgan makes square images of side {sizes}, and the data gives {shape.height}x{shape.width}. "
-            "Set data.size to one of these (data.size=32 pads MNIST), or networks.name=mlp"
+            f"networks: dcgan with start={self.start} makes images of {' or '.join(f'{h}x{w}' for h, w in near)} (the "
+            f"nearest sizes), and the data gives {shape.height}x{shape.width}. Set data.size to one of these"
+            + (f", or networks.start={other}" if other else "")
+            + ", or networks.name=mlp, which takes any size"
         ]
 
-    def build(self, shape: ImageShape, seed: int) -> Networks:
+    def build(self, shape: DataShape, seed: int) -> Networks:
         """Both networks, in float32 on the CPU, channels last, weights from N(0, 0.02), batch norm's N(1, 0.02)."""
-        networks = Networks(
-            DCGANGenerator(shape, self.latent, self.width, self.group),
-            DCGANDiscriminator(shape, self.width, self.group),
-        )
-        initialise(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _normal)
-        initialise(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _normal)
+        networks = Networks(DCGANGenerator(shape, self), DCGANDiscriminator(shape, self))
+        initialize(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _normal)
+        initialize(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _normal)
         for network in networks:
             for parameter in network.parameters():
-                if parameter.dim() == 4 and parameter.shape[1] > 1:  # of one channel the layout would be ambiguous
-                    # 14 to 21% less time for convolutions on a CPU
+                # Of one channel, or of a 1x1 kernel, the layout would be ambiguous. 14 to 21% less time on a CPU.
+                if parameter.dim() == 4 and parameter.shape[1] > 1 and parameter.shape[2:] != (1, 1):
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return networks
 
 
-def _doublings(shape: ImageShape) -> int:
-    return (shape.height // 4).bit_length() - 1
+def _start_for(shape: ImageShape) -> str:
+    """The start that makes `shape`, with sides of 3 to 7 where there is one; empty where there is none."""
+    height, width = shape.height, shape.width
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) > 7:
+        height, width = height // 2, width // 2
+    return f"{height}x{width}" if (height, width) != (shape.height, shape.width) and max(height, width) <= 32 else ""
 
 
 def _normal(name: str, parameter: Tensor, layer: nn.Module) -> tuple[str, float, float]:

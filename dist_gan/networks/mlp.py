@@ -2,17 +2,18 @@
 
 import itertools
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dist_gan.data.source import ImageShape
-from dist_gan.networks.layers import Discriminator, Generator, Networks, initialise
-from dist_gan.networks.recipe import Recipe
+from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.layers import beside
+from dist_gan.networks.weights import initialize
 from dist_gan.randomness import Purpose, keep
+from dist_gan.shapes import DataShape
 
 SLOPE = 0.2
 
@@ -41,33 +42,42 @@ class _Tower(nn.Module):
 
 
 class MLPGenerator(Generator):
-    """z -> h -> 2h -> 4h -> C * H * W, tanh."""
+    """z (and the class's embedding beside it) -> h -> 2h -> 4h -> C * H * W, tanh."""
 
-    def __init__(self, shape: ImageShape, latent: int, width: int, dropout: float) -> None:
-        super().__init__(latent, shape)
-        self.tower = _Tower([latent, width, 2 * width, 4 * width, math.prod(shape)], dropout)
+    def __init__(self, shape: DataShape, recipe: "MLP") -> None:
+        super().__init__(recipe.latent, shape.image)
+        self.classes = shape.classes if recipe.conditional else 0
+        width, first = recipe.width, recipe.latent + (recipe.embedding if self.classes else 0)
+        self.tower = _Tower([first, width, 2 * width, 4 * width, math.prod(shape.image)], recipe.dropout)
+        self.embedding = nn.Embedding(self.classes, recipe.embedding) if self.classes else None
         self.noise_bits = self.tower.noise_bits
 
-    def forward(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, condition: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """[N, Z] -> [N, C, H, W] in [-1, 1]."""
+        latents = beside(latents, self.embedding, condition)
         return torch.tanh(self.tower(latents, noise)).view(-1, *self.shape)
 
 
 class MLPDiscriminator(Discriminator):
-    """C * H * W -> 4h -> 2h -> h -> 1."""
+    """C * H * W (and the class's embedding beside it) -> 4h -> 2h -> h -> 1."""
 
-    def __init__(self, shape: ImageShape, width: int, dropout: float) -> None:
+    def __init__(self, shape: DataShape, recipe: "MLP") -> None:
         super().__init__()
-        self.tower = _Tower([math.prod(shape), 4 * width, 2 * width, width, 1], dropout)
+        classes = shape.classes if recipe.conditional else 0
+        width, first = recipe.width, math.prod(shape.image) + (recipe.embedding if classes else 0)
+        self.tower = _Tower([first, 4 * width, 2 * width, width, 1], recipe.dropout)
+        self.embedding = nn.Embedding(classes, recipe.embedding) if classes else None
         self.noise_bits = self.tower.noise_bits
 
-    def logits(self, images: Tensor, noise: Tensor | None) -> Tensor:
+    def logits(self, images: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
         """[N, C, H, W] -> [N]."""
-        return self.tower(images.flatten(1), noise).squeeze(1)
+        return self.tower(beside(images.flatten(1), self.embedding, condition), noise).squeeze(1)
 
 
 class MLP(Recipe):
     """Fully-connected generator and discriminator, for any image shape."""
+
+    can_be_conditional: ClassVar[bool] = True
 
     name: Literal["mlp"] = "mlp"
     latent: int = Field(100, ge=1)
@@ -76,20 +86,23 @@ class MLP(Recipe):
     """h: hidden layers have h, 2h and 4h units."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Probability of dropping a hidden unit, in both networks; kept ones are scaled up; rounded to 2^-16."""
+    conditional: bool = False
+    """Both networks are given the class of each sample: an embedding beside the latent, and beside the pixels."""
+    embedding: int = Field(16, ge=1)
+    """Length of a class's embedding, where `conditional`."""
 
-    def build(self, shape: ImageShape, seed: int) -> Networks:
-        """Both networks, in float32 on the CPU, with PyTorch's usual weights for linear layers."""
-        networks = Networks(
-            MLPGenerator(shape, self.latent, self.width, self.dropout),
-            MLPDiscriminator(shape, self.width, self.dropout),
-        )
-        initialise(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _uniform)
-        initialise(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _uniform)
+    def build(self, shape: DataShape, seed: int) -> Networks:
+        """Both networks, in float32 on the CPU, with PyTorch's usual weights for linear layers and embeddings."""
+        networks = Networks(MLPGenerator(shape, self), MLPDiscriminator(shape, self))
+        initialize(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _rule)
+        initialize(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _rule)
         return networks
 
 
-def _uniform(name: str, parameter: Tensor, layer: nn.Module) -> tuple[str, float, float]:
-    """Within 1 / sqrt(fan in), as torch.nn.Linear."""
+def _rule(name: str, parameter: Tensor, layer: nn.Module) -> tuple[str, float, float]:
+    """Within 1 / sqrt(fan in), as torch.nn.Linear; N(0, 1), as torch.nn.Embedding."""
+    if isinstance(layer, nn.Embedding):
+        return "normal", 0.0, 1.0
     assert isinstance(layer, nn.Linear)
     bound = 1 / math.sqrt(layer.in_features)
     return "uniform", -bound, bound

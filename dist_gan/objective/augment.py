@@ -9,8 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dist_gan.objective.followers import State
 from dist_gan.part import Part
 from dist_gan.randomness import normal, uniform
+
+NOTHING: State = {}
 
 
 class Augment(Part):
@@ -21,8 +24,21 @@ class Augment(Part):
         return 0
 
     @abstractmethod
-    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
         """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits((C, H, W))] -> [N, C, H, W]."""
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """What it remembers (a strength, say), before the first update; empty for most."""
+        return {}
+
+    def observe(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What it follows, where it has a state: D's logits [N] of real and fake images -> [N]. By default the sign of
+        the real ones, whose mean says how far D has learnt them by heart (Karras et al. 2020, "ADA", r_t)."""
+        return real.sign()
+
+    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+        """The state after a turn of D in which the observations had this mean."""
+        return dict(state)
 
 
 class NoAugment(Augment):
@@ -30,7 +46,7 @@ class NoAugment(Augment):
 
     name: Literal["none"] = "none"
 
-    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
         """The images themselves."""
         return images
 
@@ -50,7 +66,7 @@ class DiffAugment(Augment):
         """Three for colour, two for translation, two for cutout, whether used or not."""
         return 7
 
-    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
         """images [N, C, H, W] in [-1, 1], bits int16 [N, 7] -> [N, C, H, W] (brightness may leave [-1, 1])."""
         u = uniform(bits, images.dtype)[:, :, None, None, None]
         if self.color:
@@ -98,7 +114,7 @@ class InstanceNoise(Augment):
         """One for each number of an image."""
         return math.prod(shape)
 
-    def __call__(self, images: Tensor, bits: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
         """images [N, C, H, W] in [-1, 1], bits int16 [N, C * H * W] -> [N, C, H, W] (may leave [-1, 1])."""
         return images + self.sigma * normal(bits, images.dtype).view(images.shape)
 

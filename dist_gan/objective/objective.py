@@ -1,16 +1,17 @@
-"""What each player minimises: its loss and its penalties, as pure functions of networks and tensors."""
+"""What each player minimizes: its loss and its penalties, as pure functions of networks and tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dist_gan.objective.augment import Augment
+from dist_gan.networks.base import Discriminator, Generator
+from dist_gan.objective.augment import NOTHING, Augment
+from dist_gan.objective.followers import State
 from dist_gan.objective.losses import AnyLoss, NonSaturating
-from dist_gan.networks.layers import Discriminator, Generator
-from dist_gan.part import Part
 from dist_gan.objective.penalties import AnyPenalty
+from dist_gan.part import Part
 from dist_gan.randomness import Purpose, normal, uniform
 
 Bits = Mapping[Purpose, Tensor]
@@ -18,14 +19,45 @@ Bits = Mapping[Purpose, Tensor]
 
 
 class Sees(Protocol):
-    """A discriminator, wrapped or bare: images, noise -> logits [N]."""
+    """A discriminator, wrapped or bare."""
 
-    def __call__(self, images: Tensor, noise: Tensor | None, full_precision: bool = False) -> Tensor:
+    def __call__(
+        self, images: Tensor, condition: Tensor | None, noise: Tensor | None, full_precision: bool = False
+    ) -> Tensor:
         """The logits of `images`."""
 
 
+class Makes(Protocol):
+    """A generator, wrapped or bare."""
+
+    def __call__(self, latents: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
+        """The images of `latents`."""
+
+
+class Microbatch(NamedTuple):
+    """N samples of one forward and backward."""
+
+    real: Tensor
+    """[N, C, H, W] in [-1, 1]."""
+    condition: Tensor | None
+    """int64 [N] labels of the real images, which the fake ones are made for too; None without labels."""
+    bits: Bits
+
+
+class Due(NamedTuple):
+    """A penalty that belongs to this turn."""
+
+    name: str
+    penalty: Any
+    factor: Tensor
+    """[]"""
+    state: State
+    bits: slice
+    """Which of the turn's random bits are its own."""
+
+
 class Terms(NamedTuple):
-    """What one player minimises over N samples, as *sums*: they can be added over pieces and processes of any size."""
+    """What one player minimizes over N samples, as *sums*: they can be added over microbatches and processes."""
 
     loss: Tensor
     """[]: sum of the losses."""
@@ -35,82 +67,131 @@ class Terms(NamedTuple):
     """[N]: logits of real images, detached; None where they were not needed."""
     fake: Tensor
     """[N]: logits of fake images, detached."""
+    images: Tensor
+    """[N, C, H, W]: the fake images, detached."""
+    observed: Mapping[str, Tensor]
+    """Name -> [N]: what penalties with a state observed."""
+
+    @property
+    def total(self) -> Tensor:
+        """[]: what the player's gradient is of."""
+        return self.loss if self.penalty is None else self.loss + self.penalty
 
 
 class Objective(Part):
     """The game's rules."""
 
     loss: AnyLoss = NonSaturating()
-    """What each player minimises."""
+    """What each player minimizes."""
     penalties: tuple[AnyPenalty, ...] = ()
-    """What D minimises besides, each with its weight and its cadence in images."""
-
-    def strengths(self, images_seen: int, images_per_turn: int) -> tuple[float, ...]:
-        """The factor of each penalty in the turn of D that begins at `images_seen`; 0 where it is not due."""
-        return tuple(penalty.strength(images_seen, images_per_turn) for penalty in self.penalties)
+    """What a player minimizes besides, each with its weight and its cadence in images."""
 
     def discriminator(
-        self, D: Sees, real: Tensor, fake: Tensor, bits: Bits, augment: Augment, strengths: Sequence[float]
+        self,
+        D: Sees,
+        fake: Tensor,
+        given: Microbatch,
+        augment: Augment,
+        due: Sequence[Due] = (),
+        state: State = NOTHING,
     ) -> Terms:
-        """D's turn. real, fake [N, C, H, W] in [-1, 1].
+        """D's turn. fake [N, C, H, W] in [-1, 1], without gradients; `state` is the augmentation's.
 
         Images that no penalty looks at go through D together, in one call; batch statistics keep them apart, because
         groups never span two kinds. Each kind with a penalty goes in a call of its own, in full precision, and its
         logits serve the loss as well, so that one backward does all.
         """
-        due = [(p, strength) for p, strength in zip(self.penalties, strengths, strict=True) if strength]
+        real, condition, bits = given
         kinds = {"real": (real, bits[Purpose.D_TURN_REAL]), "fake": (fake, bits[Purpose.D_TURN_FAKE])}
-        if any(penalty.at == "mixed" for penalty, _ in due):
+        if any(each.penalty.at == "mixed" for each in due):
             mixed = bits[Purpose.D_TURN_MIXED]
-            share = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
-            kinds["mixed"] = (real + share * (fake - real), mixed[:, 1:])
+            mix = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
+            kinds["mixed"] = (real + mix * (fake - real), mixed[:, 1:])
 
-        penalised = [kind for kind in kinds if kind in {penalty.at for penalty, _ in due}]  # the order is that of sums
-        plain = [kind for kind in kinds if kind not in penalised]
+        penalized = [kind for kind in kinds if kind in {each.penalty.at for each in due}]  # the order is that of sums
+        plain = [kind for kind in kinds if kind not in penalized]
         logits: dict[str, Tensor] = {}
         if plain:
             images, noise = (torch.cat(parts) for parts in zip(*(kinds[kind] for kind in plain), strict=True))
-            logits |= zip(plain, _look(D, images, noise, augment).split(len(real)), strict=True)
+            classes = None if condition is None else torch.cat([condition] * len(plain))
+            seen = _look(D, images, classes, noise, augment, state)
+            logits |= zip(plain, seen.split(len(real)), strict=True)
         watched: dict[str, Tensor] = {}
-        for kind in penalised:
+        for kind in penalized:
             images, noise = kinds[kind]
             watched[kind] = images.detach().requires_grad_()
-            logits[kind] = _look(D, watched[kind], noise, augment, full_precision=True)
+            logits[kind] = _look(D, watched[kind], condition, noise, augment, state, full_precision=True)
 
         penalty = None
-        for part, strength in due:
-            term = strength * part.penalty(watched[part.at], logits[part.at]).sum()
+        for each in due:
+            at = each.penalty.at
+            term = each.factor * each.penalty.penalty(watched[at], logits[at]).sum()
             penalty = term if penalty is None else penalty + term
         loss = self.loss.discriminator(logits["real"], logits["fake"]).sum()
-        return Terms(loss, penalty, logits["real"].detach(), logits["fake"].detach())
+        return Terms(loss, penalty, logits["real"].detach(), logits["fake"].detach(), fake, {})
 
-    def generator(self, D: Sees, real: Tensor, fake: Tensor, bits: Bits, augment: Augment) -> Terms:
-        """G's turn. real, fake [N, C, H, W] in [-1, 1]; gradients flow through `fake` only."""
+    def generator(
+        self,
+        G: Makes,
+        D: Sees,
+        latents: Tensor,
+        noise: Tensor,
+        given: Microbatch,
+        augment: Augment,
+        due: Sequence[Due] = (),
+        state: State = NOTHING,
+    ) -> Terms:
+        """G's turn. latents [N, Z], noise int16 [N, G.noise_bits]; gradients flow through G's images only."""
+        real, condition, bits = given
+        if due:
+            latents = latents.requires_grad_()
+        fake = G(latents, condition, noise)
         seen = None
         if self.loss.pairs:
             with torch.no_grad():
-                seen = _look(D, real, bits[Purpose.G_TURN_REAL], augment)
-        logits = _look(D, fake, bits[Purpose.G_TURN_FAKE], augment)
-        return Terms(self.loss.generator(seen, logits).sum(), None, seen, logits.detach())
+                seen = _look(D, real, condition, bits[Purpose.G_TURN_REAL], augment, state)
+        logits = _look(D, fake, condition, bits[Purpose.G_TURN_FAKE], augment, state)
+        penalty, observed = None, {}
+        for each in due:
+            own = bits.get(Purpose.G_TURN_PENALTY, noise[:, :0])[:, each.bits]
+            values, seen_by_it = each.penalty.penalty(fake, latents, own, each.state)
+            term = each.factor * values.sum()
+            penalty = term if penalty is None else penalty + term
+            if seen_by_it is not None:
+                observed[each.name] = seen_by_it.detach()
+        loss = self.loss.generator(seen, logits).sum()
+        return Terms(loss, penalty, seen, logits.detach(), fake.detach(), observed)
 
-    def needs(self, G: Generator, D: Discriminator, augment: Augment, *, last: bool) -> dict[Purpose, int]:
-        """How many 16-bit random numbers a sample needs in a turn of D and, after the `last` one, in G's turn."""
+    def needs(self, G: Generator, D: Discriminator, augment: Augment, player: str) -> dict[Purpose, int]:
+        """How many 16-bit random numbers a sample needs in a turn of `player`, "D" or "G"."""
         make, look = G.latent + G.noise_bits, augment.bits(G.shape) + D.noise_bits
-        needs = {Purpose.D_TURN_GENERATE: make, Purpose.D_TURN_REAL: look, Purpose.D_TURN_FAKE: look}
-        if any(penalty.at == "mixed" for penalty in self.penalties):
-            needs[Purpose.D_TURN_MIXED] = 1 + look
-        if last:
-            needs |= {Purpose.G_TURN_GENERATE: make, Purpose.G_TURN_FAKE: look}
-            if self.loss.pairs:
-                needs[Purpose.G_TURN_REAL] = look
+        if player == "D":
+            needs = {Purpose.D_TURN_GENERATE: make, Purpose.D_TURN_REAL: look, Purpose.D_TURN_FAKE: look}
+            if any(penalty.of == "D" and penalty.at == "mixed" for penalty in self.penalties):
+                needs[Purpose.D_TURN_MIXED] = 1 + look
+            return needs
+        needs = {Purpose.G_TURN_GENERATE: make, Purpose.G_TURN_FAKE: look}
+        if self.loss.pairs:
+            needs[Purpose.G_TURN_REAL] = look
+        if more := sum(penalty.bits(G.shape) for penalty in self.penalties if penalty.of == "G"):
+            needs[Purpose.G_TURN_PENALTY] = more
         return needs
 
 
-def latents(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def latents_and_noise(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The bits of a generation -> latents [N, Z] and the generator's own noise."""
     return normal(bits[:, :latent], dtype), bits[:, latent:]
 
 
-def _look(D: Sees, images: Tensor, bits: Tensor, augment: Augment, *, full_precision: bool = False) -> Tensor:
+def _look(
+    D: Sees,
+    images: Tensor,
+    condition: Tensor | None,
+    bits: Tensor,
+    augment: Augment,
+    state: State,
+    *,
+    full_precision: bool = False,
+) -> Tensor:
     split = augment.bits(images.shape[1:])
-    return D(augment(images, bits[:, :split]), bits[:, split:], full_precision=full_precision)
+    return D(augment(images, bits[:, :split], state), condition, bits[:, split:], full_precision=full_precision)

@@ -1,4 +1,5 @@
-"""Gradient penalties on D: images and their logits to a per-sample penalty, differentiable once more.
+"""Penalties: what a player minimizes besides its loss, per sample. Those of D look at images and their logits and are
+differentiable once more; those of G look at the images and the latents that they were made from.
 
 To add one: write the class and put its name into `AnyPenalty`. The contract tests then cover it.
 """
@@ -10,20 +11,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dist_gan.objective.followers import State
 from dist_gan.part import Part
+from dist_gan.shapes import ImageShape
 
 
-class Penalty(Part):
-    """A penalty of D's turn: where it looks, how strongly, how often."""
-
-    at: ClassVar[Literal["real", "fake", "mixed"]]
-    """Which images it looks at; `mixed` are random interpolates of a real and a fake one."""
+class _Weighted(Part):
+    of: ClassVar[Literal["D", "G"]]
+    """Whose turn it belongs to."""
 
     weight: float = Field(1.0, gt=0)
-    """Factor of the penalty in D's loss."""
+    """Factor of the penalty in the player's loss."""
     every: int = Field(0, ge=0)
-    """Cadence in images: 0 is every update; otherwise lazily (Karras et al. 2020), once in so many images, and as many
-    times stronger, so that its mean strength stays the same."""
+    """Cadence in images: 0 is every update; otherwise lazily (Karras et al. 2020), once in this many images, and as
+    many times stronger, so that its mean strength stays the same."""
 
     def strength(self, images_seen: int, images_per_turn: int) -> float:
         """Its factor in the turn that begins at `images_seen`: 0 where it is not due."""
@@ -31,9 +32,49 @@ class Penalty(Part):
             return self.weight
         return self.weight * self.every / images_per_turn if images_seen % self.every < images_per_turn else 0.0
 
+    def bits(self, shape: ImageShape) -> int:
+        """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""
+        return 0
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """What it remembers, before the first update; empty for most."""
+        return {}
+
+    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+        """The state after a turn in which its observations had this mean."""
+        return dict(state)
+
+
+class Penalty(_Weighted):
+    """A penalty of D's turn: where it looks, how strongly, how often."""
+
+    of: ClassVar[Literal["D", "G"]] = "D"
+    at: ClassVar[Literal["real", "fake", "mixed"]]
+    """Which images it looks at; `mixed` are random interpolates of a real and a fake one."""
+
     @abstractmethod
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
         """images [N, C, H, W] that require gradients, their logits [N] -> [N], weight not included."""
+
+
+class GeneratorPenalty(_Weighted):
+    """A penalty of G's turn (path length, for example)."""
+
+    of: ClassVar[Literal["D", "G"]] = "G"
+
+    @abstractmethod
+    def penalty(self, images: Tensor, latents: Tensor, bits: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
+        """What each fake image costs.
+
+        Args:
+            images: [N, C, H, W], G's.
+            latents: [N, Z] that they were made from and that require gradients.
+            bits: int16 [N, self.bits((C, H, W))].
+            state: what it remembers.
+
+        Returns:
+            [N], weight not included; and [N] observations whose mean over all samples `follow` is given, or None.
+        """
 
 
 class R1(Penalty):

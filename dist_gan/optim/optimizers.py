@@ -1,34 +1,124 @@
-"""How a player moves, as configuration."""
+"""How a player moves, as configuration. To add an optimizer: write the class and put its name into `AnyOptimizer`.
 
-from typing import Literal
+One contract holds for all: *a gradient that is not finite leaves the weights as they were*, decided on the device.
+"""
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from dist_gan.part import Part
 from dist_gan.optim.schedules import AnySchedule, Constant
+from dist_gan.part import Part
 
 
-class Adam(Part):
-    """Adam (Kingma and Ba 2015)."""
+class Optimizer(Part):
+    """A step size and a rule."""
 
-    name: Literal["adam"] = "adam"
+    skips: ClassVar[bool] = False
+    """Whether what `build` returns leaves everything as it was where its attribute `found_inf` is 1, as torch's fused
+    Adam does. For others `step` takes care of it, for the price of a copy of the weights."""
+
     learning_rate: float = Field(2e-4, gt=0)
     """Step size, before the schedule's factor."""
+    clip: float = Field(0.0, ge=0)
+    """Largest norm of the whole gradient; longer ones are scaled down. 0 is off."""
+    schedule: AnySchedule = Constant()
+    """Factor of the learning rate, by images seen."""
+
+    @abstractmethod
+    def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
+        """torch's optimizer. `learning_rate` is a [] tensor that is refilled before each turn: it must be read on the
+        device, not copied."""
+
+    def rate(self, images_seen: int) -> float:
+        """The learning rate of the turn that begins at `images_seen`."""
+        return self.learning_rate * self.schedule.factor(images_seen)
+
+    @torch.no_grad()
+    def step(self, optimizer: torch.optim.Optimizer, skipped: Tensor) -> None:
+        """One step of what `build` made. skipped: [] 1 where a gradient is not finite, else 0; nothing moves then."""
+        if self.skips:
+            optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]  # how GradScaler asks it too
+            optimizer.step()
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        skip = skipped.bool()
+        for parameter in parameters:
+            parameter.grad = torch.where(skip, 0.0, parameter.grad)
+        state = [t for p in parameters for t in optimizer.state.get(p, {}).values() if isinstance(t, Tensor)]
+        moved = [*parameters, *state]
+        before = [tensor.clone() for tensor in moved]
+        optimizer.step()
+        for tensor, old in zip(moved, before, strict=True):
+            tensor.copy_(torch.where(skip.to(tensor.device), old, tensor))
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015)."""
+
+    skips: ClassVar[bool] = True
+
+    name: Literal["adam"] = "adam"
     beta1: float = Field(0.5, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the second moment."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
-    clip: float = Field(0.0, ge=0)
-    """Largest norm of the whole gradient; longer ones are scaled down. 0 is off."""
-    schedule: AnySchedule = Constant()
-    """Factor of the learning rate, by images seen."""
 
-    def build(self, parameters: list[Tensor]) -> torch.optim.Adam:
+    def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
         """Fused: one kernel for all parameters, which also knows how to skip a step without asking the host."""
-        return torch.optim.Adam(
-            parameters, lr=self.learning_rate, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
+        betas = (self.beta1, self.beta2)
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=self.eps, fused=True)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    skips: ClassVar[bool] = True
+
+    name: Literal["adamw"] = "adamw"
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of the second moment."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the root of the second moment."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Part of the weights that a step takes away, before the learning rate."""
+
+    def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
+        """Fused, as Adam."""
+        betas, decay = (self.beta1, self.beta2), self.weight_decay
+        return torch.optim.AdamW(parameters, learning_rate, betas, eps=self.eps, weight_decay=decay, fused=True)
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum (Polyak 1964; Nesterov 1983)."""
+
+    name: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(0.01, gt=0)
+    """Step size, before the schedule's factor."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Decay of the velocity. 0 is off."""
+    nesterov: bool = False
+    """Look ahead by the velocity. Only with momentum."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Added to the gradient: this times the weights."""
+
+    def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
+        """One call for all parameters."""
+        return torch.optim.SGD(
+            parameters,
+            lr=learning_rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov and self.momentum > 0,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
+
+
+AnyOptimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name")]

@@ -1,7 +1,7 @@
-"""Checkpoints: named state to a folder, published by one rename; verified; the newest whole one found.
+"""Checkpoints: named state to a folder, published by one rename; verified; the newest valid one found.
 
     checkpoints/images-000200000/
-      manifest.json         format version, images seen, identity of the config, {file: bytes, sha256}; written last
+      manifest.json         format version, images seen, {file: bytes, sha256}; written last
       state.json            what is small
       config.yaml           the resolved config
       *.safetensors         tensors by name
@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
-from safetensors.torch import save as serialise_tensors
+from safetensors.torch import save as serialize_tensors
 from torch import Tensor
+
+from dist_gan.errors import CheckpointError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -31,14 +33,10 @@ NOT_A_NAME = {"", ".", ".."}
 SAVING = "save"
 """The name of the thread that writes."""
 FAILURES = 3
-"""So many saves that fail one after the other end the run; fewer are warnings."""
+"""This many saves that fail one after the other end the run; fewer are warnings."""
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
 """File name without its ending -> tensor name -> tensor."""
-
-
-class CheckpointError(RuntimeError):
-    """There is no checkpoint that can be used, where one was expected (exit code 3)."""
 
 
 class Checkpoint(NamedTuple):
@@ -74,7 +72,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
     try:
         temporary.mkdir(parents=True)
         files: dict[str, bytes] = {
-            f"{file}.safetensors": serialise_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()})
+            f"{file}.safetensors": serialize_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()})
             for file, own in tensors.items()
         }
         files["state.json"] = json.dumps(state, indent=1).encode()
@@ -98,7 +96,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
 
 
 def verify(path: Path) -> str:
-    """What is wrong with the checkpoint at `path`, naming the file; empty where it is whole."""
+    """What is wrong with the checkpoint at `path`, naming the file; empty where it is valid."""
     try:
         _read_files(path)
     except (OSError, ValueError) as error:
@@ -117,16 +115,16 @@ def read(path: Path) -> Checkpoint:
         }
         return Checkpoint(path, tensors, json.loads(files["state.json"]), files["config.yaml"].decode())
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is no whole checkpoint: {error}") from None
+        raise CheckpointError(f"{path} is no valid checkpoint: {error}") from None
 
 
 def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint below `parent`; None where there is none at all. Strays of a killed save go.
+    """The newest valid checkpoint below `parent`; None where there is none at all. Strays of a killed save go.
 
-    One that is not whole is told through `warn`, put aside as `bad-...` and never looked at again.
+    One that is not valid is reported through `warn`, put aside as `bad-...` and never looked at again.
 
     Raises:
-        CheckpointError: there are checkpoints, and none is whole.
+        CheckpointError: there are checkpoints, and none is valid.
     """
     if not parent.is_dir():
         return None
@@ -136,20 +134,20 @@ def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
     def put_aside(path: Path, problem: str) -> None:
         aside = _free_name(parent / f"bad-{path.name}")
         path.rename(aside)
-        warn(f"checkpoint {path.name} is not whole ({problem}); put aside as {aside.name}, taking an older one")
+        warn(f"checkpoint {path.name} is not valid ({problem}); put aside as {aside.name}, taking an older one")
 
     return newest(parent, put_aside)
 
 
 def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
-    """The newest whole checkpoint below `parent`, with nothing changed; None where there is none at all.
+    """The newest valid checkpoint below `parent`, with nothing changed; None where there is none at all.
 
     Args:
         parent: the folder of checkpoints.
-        broken: called with each newer one that is not whole, and what is wrong with it.
+        broken: called with each newer one that is not valid, and what is wrong with it.
 
     Raises:
-        CheckpointError: there are checkpoints, and none is whole.
+        CheckpointError: there are checkpoints, and none is valid.
     """
     found = existing(parent)
     for path in reversed(found):
@@ -159,7 +157,7 @@ def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
         broken(path, problem)
     if found or any(parent.glob("bad-*")):
         raise CheckpointError(
-            f"none of the checkpoints in {parent} is whole. Bring one back from a copy, or start afresh in another "
+            f"none of the checkpoints in {parent} is valid. Bring one back from a copy, or start afresh in another "
             "folder with run=..."
         )
     return None
@@ -222,7 +220,7 @@ class Writer:
 
 
 def finish_save() -> None:
-    """Wait for what a Writer of this process is writing: what would be whole should not be lost when it fails."""
+    """Wait for what a Writer of this process is writing: what would be valid should not be lost when it fails."""
     for thread in threading.enumerate():
         if thread.name == SAVING:
             thread.join()

@@ -2,22 +2,19 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.config.schema import Config
+from dist_gan.distributed.numerics import deterministic
+from dist_gan.errors import CheckFailed
 from dist_gan.game.game import Game
-from dist_gan.objective.objective import Terms
 from dist_gan.game.player import Player
-from dist_gan.distributed.processes import deterministic
+from dist_gan.objective.objective import Terms
+from dist_gan.run.checkpoint import Checkpoint
 
 UPDATES = 4
-
-
-class CheckFailed(RuntimeError):
-    """Something that must hold in every run does not."""
 
 
 class Checks:
@@ -26,9 +23,9 @@ class Checks:
     def __init__(self) -> None:
         self.passed = 0
 
-    def __call__(self, turn: str, player: Player, images: Tensor, terms: Terms) -> None:
-        """After `turn` ("D" or "G") of `player`, with the last piece's fake images and terms."""
-        n = len(images)
+    def __call__(self, turn: str, player: Player[Any], terms: Terms) -> None:
+        """After `turn` ("D" or "G") of `player`, with the last microbatch's terms."""
+        images, n = terms.images, len(terms.images)
         low, high = images.min().item(), images.max().item()
         self._hold(turn, low >= -1 and high <= 1, f"fake images lie in [-1, 1], and are in [{low}, {high}]")
         self._hold(turn, terms.fake.shape == (n,), f"logits are [{n}], and are {list(terms.fake.shape)}")

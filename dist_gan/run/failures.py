@@ -1,4 +1,4 @@
-"""What is said, written down and returned when a run fails: the first cause, once."""
+"""What is reported, recorded and returned when a run fails: the first cause, once."""
 
 import contextlib
 import faulthandler
@@ -7,116 +7,123 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from dist_gan.run.checkpoint import CheckpointError, finish_save
 from dist_gan.data.source import worker_failure
-from dist_gan.game.meter import Diverged
-from dist_gan.part import ConfigError
-from dist_gan.distributed.processes import PeerFailed, is_peer_failure, leave
+from dist_gan.distributed.launch import is_peer_failure, leave
+from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
+from dist_gan.errors import DataError, PeerFailed, RunError, exit_code_of
+from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
-EXIT_CODES = ((ConfigError, 2), (CheckpointError, 3), (Diverged, 4), (OSError, 5))
-IO_FAILED, PEER_FAILED = 5, 6
-PATIENCE = 15
-"""Seconds that rank 0 may be behind the others."""
-LAST_WORDS = 2.0
-"""Seconds for each thing that a process that stands still does before it ends."""
+
+@dataclass
+class Attempt:
+    """This process's attempt at a run, and where its failure is recorded."""
+
+    run: Path
+    """The run's folder, in which a peer may have written the cause."""
+    rank: int
+    begun: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    folder: RunFolder | None = None
+    """The folder whose status.json belongs to this attempt, once it does."""
 
 
-@contextmanager
-def its_status(folder: RunFolder, kind: type[Exception] = Exception) -> Iterator[None]:
-    """What fails inside is written to the folder's status.json, which belongs to this run by now."""
-    try:
-        yield
-    except kind as error:
-        error.folder = folder  # type: ignore[attr-defined]
-        raise
+def as_our_own(error: Exception) -> Exception:
+    """`error`, or what it means: that a peer is gone, or that a process which reads images died."""
+    if text := worker_failure(error):
+        return DataError(text)
+    if is_peer_failure(error) and not isinstance(error, PeerFailed):
+        return PeerFailed(str(error).strip().partition("\n")[0])
+    return error
 
 
-def failed(error: Exception, rank: int, run: Path, begun: float) -> int:
-    """Tell the first cause once, write it down, and choose the exit code.
+def record_failure(error: Exception, attempt: Attempt) -> Exception:
+    """Write the cause into status.json, unless the process that failed first has; returns `as_our_own(error)`, whose
+    `reports` says whether this process should report it."""
+    named = isinstance(error, PeerFailed)
+    error = as_our_own(error)
+    if isinstance(error, PeerFailed) and _cause_is_known(attempt, seconds=0 if named else CAUSE_SECONDS):
+        error.reports = False
+    if isinstance(error, RunError) and (not error.reports or (attempt.rank and error.everywhere)):
+        error.reports = False
+        return error
+    if attempt.folder is not None:
+        reason = f"{type(error).__name__}: {error}"
+        attempt.folder.status("failed", reason=reason, rank=attempt.rank, exit_code=exit_code_of(error))
+    return error
 
-    Args:
-        error: what ended this process.
-        rank: this process's.
-        run: the run's folder, in which a peer may have written the cause.
-        begun: when this process began to train, in seconds since the epoch.
-    """
-    code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-    if told := worker_failure(error):
-        code = IO_FAILED
-    if is_peer_failure(error):
-        code = PEER_FAILED
-        named, speaks = (True, error.speaks) if isinstance(error, PeerFailed) else (False, True)
-        if _someone_tells(run, begun, seconds=0 if named else 5) or not speaks:
-            return code
-    if rank != 0 and getattr(error, "everywhere", False):
-        let_rank_0_speak()
+
+def report_failure(error: Exception, rank: int) -> int:
+    """Print what ended this process, where it is the one to do so; returns the exit code."""
+    code = exit_code_of(error)
+    if isinstance(error, RunError) and error.everywhere and rank:
+        let_rank_0_report()
+        return code
+    if isinstance(error, RunError) and not error.reports:
         return code
     if code == 1:
         traceback.print_exception(error)
-    tell(told or error, rank)
-    folder: RunFolder | None = getattr(error, "folder", None)
-    if folder is not None:
-        folder.status("failed", reason=told or f"{type(error).__name__}: {error}", rank=rank, exit_code=code)
+    report(error, rank)
     return code
 
 
-def hung(folder: RunFolder, rank: int, begun: float, reason: str, speaks: bool) -> NoReturn:
-    """End a process that stands still: its stacks into the run's folder, the reason told and written down once.
+def end_hung_run(folder: RunFolder, attempt: Attempt, reason: str, reports: bool) -> NoReturn:
+    """End a process that makes no progress: its stacks into the run's folder, the reason reported and recorded once.
 
     The disk may be what hangs: nothing here waits for it for long.
     """
-    path = folder.stacks / f"rank-{rank:05d}.txt"
+    path = folder.stacks / f"rank-{attempt.rank:05d}.txt"
 
-    def write_down() -> None:
+    def record() -> None:
         with contextlib.suppress(OSError):
             folder.stacks.mkdir(exist_ok=True)
             with open(path, "w") as file:
                 faulthandler.dump_traceback(file)
-        if speaks and not _told(folder, begun):
-            folder.status("failed", reason=f"PeerFailed: {reason}", rank=rank, exit_code=PEER_FAILED)
+        if reports and not _is_recorded(attempt):
+            code = PeerFailed.exit_code
+            folder.status("failed", reason=f"PeerFailed: {reason}", rank=attempt.rank, exit_code=code)
 
-    if speaks:
-        tell(f"{reason} (what each process was doing: {folder.stacks})", rank)
-    for action in (write_down, finish_save):
+    if reports:
+        report(f"{reason} (what each process was doing: {folder.stacks})", attempt.rank)
+    for action in (record, finish_save):
         thread = threading.Thread(target=action, daemon=True)
         thread.start()
         thread.join(LAST_WORDS)
-    if not speaks:
+    if not reports:
         time.sleep(LAST_WORDS)  # a launcher ends all when the first one ends
-    leave(PEER_FAILED)
+    leave(PeerFailed.exit_code)
 
 
-def _told(folder: RunFolder, begun: float) -> bool:
-    """Whether a process that failed before this one has written the cause."""
-    status = folder.read_status()
-    return status.get("state") == "failed" and status["time"] > begun
-
-
-def _someone_tells(run: Path, begun: float, *, seconds: float) -> bool:
-    """The process that failed first says why, and its peers only lost a connection: give it time."""
-    deadline = time.monotonic() + seconds
-    while not (told := _told(RunFolder(run), begun)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return told
-
-
-def let_rank_0_speak() -> None:
-    """Wait, where all ranks fail alike: a launcher that sees this one end first would end rank 0 before it spoke.
+def let_rank_0_report() -> None:
+    """Wait, where all ranks fail alike: a launcher that sees this one end first would end rank 0 before it reported.
 
     When rank 0 has ended the launcher ends this one by SIGTERM, so that nobody waits for long.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    time.sleep(PATIENCE)
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(RANK_0_SECONDS)
 
 
-def tell(error: Exception | str, rank: int = 0) -> None:
-    """One message, to stderr; on a disk that takes nothing more it is lost, and nothing else."""
+def report(error: Exception | str, rank: int = 0) -> None:
+    """One message, to stderr; where the disk is full it is lost, and nothing else."""
     where = f" (rank {rank})" if rank else ""
     with contextlib.suppress(OSError):
         print(f"dist_gan{where}: {error}", file=sys.stderr, flush=True)
+
+
+def _is_recorded(attempt: Attempt) -> bool:
+    """Whether a process that failed before this one has written the cause."""
+    status = RunFolder(attempt.run).read_status()
+    return status.get("state") == "failed" and status["time"] > attempt.begun
+
+
+def _cause_is_known(attempt: Attempt, *, seconds: float) -> bool:
+    """The process that failed first says why, and its peers only lost a connection: give it time."""
+    deadline = time.monotonic() + seconds
+    while not (known := _is_recorded(attempt)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return known

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dist_gan.part import ConfigError
+from dist_gan.errors import ConfigError
 
 ENDING = ("reason", "rank", "exit_code")
 """What status.json says of how an attempt ended."""
@@ -102,14 +102,14 @@ class RunFolder:
             self._lock = None
 
     def begin(self, images_seen: int) -> None:
-        """An attempt begins, from a checkpoint of so many images: count it, and whether the one before made any."""
+        """An attempt begins, from a checkpoint of that many images: count it, and whether the one before made any."""
         before = self.read_status()
-        again = before.get("began_at") == images_seen
+        again = before.get("began_from_images") == images_seen
         self.status(
             "starting",
             images_seen=images_seen,
             began=time.time(),
-            began_at=images_seen,
+            began_from_images=images_seen,
             restarts=before.get("restarts", -1) + 1,
             restarts_without_progress=before.get("restarts_without_progress", 0) + 1 if again else 0,
         )

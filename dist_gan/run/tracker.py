@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from accelerate.tracking import TensorBoardTracker, WandBTracker
+
 from dist_gan.config.schema import Track
-from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.timing import SERVICE_SECONDS
 from dist_gan.run.folder import RunFolder
 
 WANDB, TENSORBOARD = "W&B", "TensorBoard"
-PATIENCE = 10.0
-"""Seconds that W&B may take to start or to finish."""
 
 
 class Tracker:
@@ -27,7 +27,6 @@ class Tracker:
         self,
         recipe: Track,
         folder: RunFolder,
-        processes: Processes,
         config: Mapping[str, Any],
         wandb_id: str | None,
         warn: Callable[[str], None],
@@ -46,11 +45,11 @@ class Tracker:
                 "mode": mode,
                 "resume": "allow" if mode == "online" else None,
                 "config": dict(config),
-                "settings": {"init_timeout": PATIENCE, "console": "off", "silent": True},
+                "settings": {"init_timeout": SERVICE_SECONDS, "console": "off", "silent": True},
             }
-            self._mailboxes.append(_Mailbox(WANDB, lambda: _WandB(processes, recipe.project, options), warn))
+            self._mailboxes.append(_Mailbox(WANDB, lambda: _WandB(recipe.project, options), warn))
         if recipe.tensorboard and self._installed("tensorboard", needed=True):
-            self._mailboxes.append(_Mailbox(TENSORBOARD, lambda: _TensorBoard(processes, folder.path), warn))
+            self._mailboxes.append(_Mailbox(TENSORBOARD, lambda: _TensorBoard(folder.path), warn))
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
@@ -70,7 +69,7 @@ class Tracker:
         self.close()
 
     def close(self) -> bool:
-        """Send what is left; wait `PATIENCE` at most. Whether all is gone out."""
+        """Send what is left; wait `SERVICE_SECONDS` at most. Whether all is gone out."""
         return all([mailbox.close() for mailbox in self._mailboxes])
 
     def _installed(self, package: str, *, needed: bool) -> bool:
@@ -96,17 +95,17 @@ class _Mailbox:
             try:
                 self.queue.put_nowait(item)
             except queue.Full:
-                self._fail("it takes nothing more")
+                self._fail("its queue is full")
 
     def close(self) -> bool:
         if self.alive:
             try:
-                self.queue.put(None, timeout=PATIENCE)
+                self.queue.put(None, timeout=SERVICE_SECONDS)
             except queue.Full:
-                self._fail("it takes nothing more")
-        self.thread.join(PATIENCE)
+                self._fail("its queue is full")
+        self.thread.join(SERVICE_SECONDS)
         if self.thread.is_alive():
-            self._fail(f"it did not finish in {PATIENCE:.0f} s")
+            self._fail(f"it did not finish in {SERVICE_SECONDS:.0f} s")
         return not self.thread.is_alive()
 
     def _serve(self, start: Callable[[], "_Service"]) -> None:
@@ -141,8 +140,8 @@ class _Service:
 
 
 class _WandB(_Service):
-    def __init__(self, processes: Processes, project: str, options: Mapping[str, Any]) -> None:
-        self.tracker = processes.tracker("wandb", project, **options)
+    def __init__(self, project: str, options: Mapping[str, Any]) -> None:
+        self.tracker = _started(WandBTracker(project, **options))
         # A step of our own: W&B's counts calls, and after a resume it would refuse to go back.
         self.tracker.tracker.define_metric("*", step_metric="images")
 
@@ -156,8 +155,8 @@ class _WandB(_Service):
 
 
 class _TensorBoard(_Service):
-    def __init__(self, processes: Processes, folder: Path) -> None:
-        self.tracker = processes.tracker("tensorboard", "tensorboard", logging_dir=str(folder))
+    def __init__(self, folder: Path) -> None:
+        self.tracker = _started(TensorBoardTracker("tensorboard", logging_dir=str(folder)))
 
     def metrics(self, images_seen: int, metrics: dict[str, float]) -> None:
         self.tracker.log(metrics, step=images_seen)
@@ -169,6 +168,12 @@ class _TensorBoard(_Service):
         with Image.open(path) as image:
             pixels = numpy.asarray(image.convert("RGB"))
         self.tracker.log_images({"samples": pixels[None]}, step=images_seen, dataformats="NHWC")
+
+
+def _started(tracker: Any) -> Any:
+    if hasattr(tracker, "start"):
+        tracker.start()
+    return tracker
 
 
 def still_busy() -> bool:

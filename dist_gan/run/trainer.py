@@ -1,219 +1,139 @@
-"""The run: updates of the game until enough images were seen, and the cadence of everything else."""
+"""The run: updates of the game until enough images were seen, and the events that the clock names."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-from torch import Tensor
-
-from dist_gan.run.checkpoint import Writer
-from dist_gan.console import Console, duration
+from dist_gan.console import Console
 from dist_gan.data import Batch
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.stopping import Stopping
+from dist_gan.distributed.timing import AGREE_SECONDS
+from dist_gan.distributed.traffic import Traffic
 from dist_gan.game.game import Game
-from dist_gan.game.meter import peak_memory
-from dist_gan.distributed.processes import AGREE_SECONDS, Processes
-from dist_gan.run.folder import RunFolder
-from dist_gan.sampling.generate import generate, sample_latents, save_grid, to_uint8
-from dist_gan.run.tracker import Tracker
-from dist_gan.distributed.traffic import Wire
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """How many images, and how many between two of each kind of event."""
-
-    images: int
-    track: int
-    sample: int
-    save: int
-    grid: int
-    """Images in a grid."""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What rank 0 alone has: where everything is written."""
-
-    folder: RunFolder
-    writer: Writer
-    tracker: Tracker
-    config: str
-    facts: dict[str, object]
-    """What each checkpoint's state.json says besides the game's counters."""
+from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
+from dist_gan.run.records import Records, RunRecords
+from dist_gan.run.summary import show_end
+from dist_gan.sampling.generate import to_uint8
 
 
 class Trainer:
-    """Runs a game. It trains, and at the times that the clock (`images_seen`) names, it tells."""
+    """Runs a game."""
 
     def __init__(
         self,
         game: Game,
         batches: Callable[[int], Iterator[Batch]],
         processes: Processes,
-        cadence: Cadence,
+        stopping: Stopping,
+        images: int,
+        metrics: Metrics,
+        events: Sequence[Event],
+        records: Records,
         console: Console,
-        desk: Desk | None,
     ) -> None:
-        """`batches`: images seen -> this process's batches from there on. `desk`: on rank 0, else None."""
+        """Everything comes as objects.
+
+        Args:
+            game: what is trained.
+            batches: images seen -> this process's batches from there on.
+            processes: this process among the others.
+            stopping: whether the run was asked to stop.
+            images: how many images D sees in all.
+            metrics: the first event of all.
+            events: the others, in the order in which they happen.
+            records: what is written down.
+            console: what a person sees.
+        """
         self.game = game
         self.batches = batches
         self.processes = processes
+        self.stopping = stopping
         self.pulse = processes.pulse
-        self.cadence = cadence
+        self.images = images
+        self.metrics = metrics
+        self.events = [metrics, *events]
+        self.records = records
         self.console = console
-        self.desk = desk
-        self._clock = (time.perf_counter(), game.images_seen)
-        self._waited = 0.0
-        self._metrics: dict[str, float] = {}
-        self._wire: dict[str, float] = {}
-        self._grid = sample_latents(
-            game.seed, range(cadence.grid), game.average.network.latent, processes.device, processes.dtype
-        )
 
     def run(self) -> int:
         """Train until all images were seen or a signal asks to stop; returns that signal's number, or 0.
 
-        Either way the last state is saved and sampled.
+        Either way the last state is saved. What fails while the game is as after its last complete update saves it too.
         """
-        game, cadence = self.game, self.cadence
+        game = self.game
         begun = time.perf_counter()
         first = game.images_seen
         self.pulse.enter("the start", first)
-        self._status("running")
+        self.records.status("running", images_seen=first, images=self.images, processes=self.processes.count)
         if first == 0:
             self._first_pictures()
-        game.prime(self.batches(first))
+        game.warm_up_reduction(self.batches(first))
         batches = self._timed(self.batches(first))
-        self.console.start(first, cadence.images)
-        self._clock = (time.perf_counter(), first)
+        self.console.start(first, self.images)
+        self.metrics.start(first)
         self.pulse.armed = True
         stop = 0
         try:
-            while game.images_seen < cadence.images and not stop:
-                # After a first update all is set up, and the next is as every other.
-                if self.processes.count > 1 and not self._wire and game.images_seen > first:
-                    self._count_an_update(batches)
-                else:
-                    game.update(batches)
-                done = game.images_seen >= cadence.images
-                stop = self.processes.stop_after_update()
-                if self._due(cadence.track) or done or stop:
-                    self._track()
-                if self._due(cadence.sample) or done:
-                    self._sample()
-                if self._due(cadence.save) or done or stop:
-                    self._save()
+            while game.images_seen < self.images and not stop:
+                self._update(batches, first)
+                self.console.advance(game.images_seen)
+                stop = self.stopping.after_update()
+                done = game.images_seen >= self.images
+                for event in self.events:
+                    if event.is_due(game) or (done and event.at_end) or (stop and event.at_stop):
+                        self.pulse.enter(event.name, game.images_seen)
+                        event.happen(game, self.records)
+        except Exception:
+            self._save_what_is_good(first)
+            raise
         finally:
             self.console.stop()
         self.pulse.enter("the end", game.images_seen)
-        self.pulse.armed = False  # a last save and what services want may take their time
-        if self.desk is not None:
-            self.desk.writer.wait()
-            self._report(time.perf_counter() - begun, game.images_seen - first, stop)
+        self.pulse.armed = False  # a last save and what services need may take their time
+        with self.stopping.protected():
+            self.records.wait()
+        reason = f"signal {stop}" if stop else "all images were seen"
+        self.records.status("stopped" if stop else "finished", reason=reason, images_seen=game.images_seen)
+        if isinstance(self.records, RunRecords):
+            show_end(self.console, self.records, self.metrics.last, game.images_seen, first, begun, stop)
         return stop
 
-    def _due(self, every: int) -> bool:
-        """Whether the last update crossed a multiple of `every`."""
-        now = self.game.images_seen
-        return now // every > (now - self.game.images_per_update) // every
-
-    def _track(self) -> None:
-        """Read the meter, on all ranks; write it down, on rank 0."""
-        self.pulse.enter("the metrics", self.game.images_seen)
-        metrics = self.game.meter.read()
-        then, before = self._clock
-        now = time.perf_counter()
-        seen = self.game.images_seen
-        metrics["images_per_second"] = (seen - before) / (now - then)
-        metrics["seconds_waiting_for_data"] = self._waited
-        metrics |= peak_memory() | self._wire
-        self._clock, self._waited = (now, seen), 0.0
-        self._metrics = metrics
-        if self.desk is not None:
-            self.desk.tracker.metrics(seen, metrics)
-            last = self.desk.writer.last
-            self.console.progress(seen, self.cadence.images, metrics, last.name if last else "")
-            self._status("running")
-
-    def _count_an_update(self, batches: Iterator[Batch]) -> None:
-        with Wire() as wire:
+    def _update(self, batches: Iterator[Batch], first: int) -> None:
+        # After a first update everything is set up, and the next is as every other.
+        counted = self.processes.count > 1 and self.game.images_seen == first + self.game.images_per_update
+        if not counted:
             self.game.update(batches)
-        totals = wire.totals()
+            return
+        with Traffic() as traffic:
+            self.game.update(batches)
+        totals = traffic.totals()
         for purpose, (collectives, size) in totals.items():
-            self._wire |= {f"wire/{purpose}_collectives": collectives, f"wire/{purpose}_bytes": size}
-        rows = [
-            (purpose, f"{n} collective{'s' if n > 1 else ''}, {size:,} bytes") for purpose, (n, size) in totals.items()
-        ]
-        rows.append(("metrics", f"1 collective, every {self.cadence.track:,} images"))
-        rows.append(("whether to stop", f"1 collective, about every {AGREE_SECONDS:.0f} s"))
-        self.console.table("on the wire in one update", rows)
-
-    def _sample(self) -> None:
-        self.pulse.enter("the pictures", self.game.images_seen)
-        self.game.measure()
-        if self.desk is not None:
-            seen = self.game.images_seen
-            path = self._picture(generate(self.game.average.network, self._grid), f"{seen:012d}.png")
-            if path:
-                self.desk.tracker.picture(seen, path)
-
-    def _save(self) -> None:
-        self.pulse.enter("the checkpoint", self.game.images_seen)
-        state = self.game.state()
-        if self.desk is not None:
-            facts = {**self.game.counters(), **self.desk.facts}
-            self.desk.writer.save(self.game.images_seen, state, facts, self.desk.config)
+            self.metrics.constant[f"communication/{purpose}/collectives"] = collectives
+            self.metrics.constant[f"communication/{purpose}/bytes"] = size
+        rows = [(p, f"{c} collective{'s' if c > 1 else ''}, {b:,} bytes") for p, (c, b) in totals.items()]
+        rows.append(("now and then", f"the processes agree on whether to stop, every {AGREE_SECONDS:.0f} s"))
+        self.console.table("communication of one update", rows)
 
     def _first_pictures(self) -> None:
         """Real images as D will see them, and what G makes before it has learnt anything."""
-        self._sample()
-        if self.desk is not None:
-            real = next(self.batches(0)).images[: self.cadence.grid]
-            self._picture(to_uint8(real).cpu(), "real.png")
+        for event in self.events:
+            if isinstance(event, Pictures):
+                event.happen(self.game, self.records)
+                real = next(self.batches(0)).images[: len(event.latents)]
+                self.records.picture(to_uint8(real).cpu(), "real.png")
 
-    def _picture(self, images: Tensor, name: str) -> Path | None:
-        """Where the grid is; None where the disk did not take it, which ends no run."""
-        assert self.desk is not None
-        path = self.desk.folder.samples / name
-        try:
-            save_grid(images, path)
-        except OSError as error:
-            self.console.warn(f"{path} was not written ({error.strerror or error}); training goes on")
-            return None
-        return path
-
-    def _status(self, state: str, **details: object) -> None:
-        if self.desk is not None:
-            self.desk.folder.status(
-                state,
-                **details,
-                images_seen=self.game.images_seen,
-                images=self.cadence.images,
-                images_per_second=self._metrics.get("images_per_second"),
-                processes=self.processes.count,
-            )
-
-    def _report(self, seconds: float, images: int, stop: int) -> None:
-        assert self.desk is not None
-        seen, folder = self.game.images_seen, self.desk.folder
-        self._status("stopped" if stop else "finished", reason=f"signal {stop}" if stop else "all images were seen")
-        saved = self.desk.writer.last
-        rows = [
-            ("images seen", f"{seen:,} ({images:,} now, {images / seconds:,.0f} a second, in {duration(seconds)})"),
-            ("losses", f"D {self._metrics['D/loss']:.3f}, G {self._metrics['G/loss']:.3f}"),
-            ("pictures", str(folder.samples)),
-            ("checkpoint", str(saved) if saved else "none could be written"),
-            ("more pictures", f"python -m dist_gan.sample {folder.path}"),
-        ]
-        if stop:
-            rows.append(("to go on", "the same command again"))
-        self.console.table(f"stopped by signal {stop}" if stop else "finished", rows)
+    def _save_what_is_good(self, first: int) -> None:
+        """A run that fails loses nothing, where the failure did not come in the middle of an update."""
+        if self.game.untouched and self.game.images_seen > first and self.processes.is_first:
+            self.pulse.armed = False
+            Checkpoints(1).happen(self.game, self.records)
+            self.records.wait()
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             begun = time.perf_counter()
             self.pulse.enter("the data", self.game.images_seen)
             batch = next(batches)
-            self._waited += time.perf_counter() - begun
+            waited = self.metrics.extra.get("seconds_waiting_for_data", 0.0)
+            self.metrics.extra["seconds_waiting_for_data"] = waited + time.perf_counter() - begun
             yield batch

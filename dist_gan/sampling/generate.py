@@ -1,15 +1,14 @@
 """Images from a generator: the same seed gives the same image, alone or among many."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from dist_gan.networks.layers import Generator
+from dist_gan.networks.base import Generator
 from dist_gan.randomness import CPU, Purpose, draw, normal
 
-PIECE = 16
+FORWARD = 16
 """Images of one forward. Always full: kernels differ by shape, and their rounding with them."""
 
 
@@ -20,13 +19,34 @@ def sample_latents(
     return normal(draw(seed, {Purpose.SAMPLE: latent}, ordinals, device)[Purpose.SAMPLE], dtype)
 
 
+def sample_classes(classes: int, count: int) -> tuple[Tensor, int]:
+    """Classes int64 [count] for a grid in which each column is a class, and its number of columns.
+
+    Of many classes, as many columns as make the grid about square, spread evenly over the classes.
+    """
+    columns = min(classes, max(1, round(count**0.5)) if classes > 16 else classes, count)
+    shown = torch.arange(columns) * classes // columns
+    return shown[torch.arange(count) % columns], columns
+
+
+def generate(generator: Generator, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+    """latents [N, Z], class labels int64 [N] or None -> images uint8 [N, C, H, W] on the CPU. `generator` is in eval
+    mode."""
+    return torch.cat(list(chunks(generator, latents, condition)))
+
+
 @torch.no_grad()
-def generate(generator: Generator, latents: Tensor) -> Tensor:
-    """latents [N, Z] -> images uint8 [N, C, H, W] on the CPU. `generator` is in eval mode."""
-    count = len(latents)
-    padded = torch.cat([latents, latents.new_zeros(-count % PIECE, latents.shape[1])])
-    images = torch.cat([generator(piece).cpu() for piece in padded.split(PIECE)])[:count]
-    return to_uint8(images)
+def chunks(generator: Generator, latents: Tensor, condition: Tensor | None = None) -> Iterator[Tensor]:
+    """As `generate`, `FORWARD` images at a time, so that memory does not grow with their number."""
+    for start in range(0, len(latents), FORWARD):
+        part = latents[start : start + FORWARD]
+        padded = torch.cat([part, part.new_zeros(FORWARD - len(part), latents.shape[1])])
+        classes = None
+        if generator.classes:
+            assert condition is not None, "a conditional generator is given classes"
+            own = condition[start : start + FORWARD].to(latents.device)
+            classes = torch.cat([own, own.new_zeros(FORWARD - len(own))])
+        yield to_uint8(generator(padded, classes)[: len(part)].cpu())
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -44,22 +64,3 @@ def slerp(a: Tensor, b: Tensor, steps: int) -> Tensor:
         return a + t * (b - a)
     direction = (torch.sin((1 - t) * angle) * a / a.norm() + torch.sin(t * angle) * b / b.norm()) / sine
     return direction * ((1 - t) * a.norm() + t * b.norm())
-
-
-def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """images uint8 [N, C, H, W] (C is 1 or 3) -> one PNG, row by row; about square by default."""
-    from torchvision.utils import make_grid
-
-    save_image(make_grid(images, nrow=columns or max(1, round(len(images) ** 0.5))), path)
-
-
-def save_image(image: Tensor, path: Path) -> None:
-    """uint8 [C, H, W] (C is 1 or 3) -> PNG, published by one rename. On an OSError nothing of it is left."""
-    picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

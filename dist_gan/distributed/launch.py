@@ -1,0 +1,66 @@
+"""What a launcher says of this process before anything starts, and how the process ends."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+import torch
+
+from dist_gan.errors import PeerFailed
+
+REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+"""Accelerate's plugins that cannot train two networks in one run."""
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) as the launcher states them, without starting anything."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_launch(precision: str) -> list[str]:
+    """What the launcher or the machine cannot do with this configuration; empty where all is well."""
+    mistakes = [
+        f"launch: ACCELERATE_USE_{kind} is set, and only DDP (or one process) can train two networks in one run. "
+        "Launch with the files in launch/, or without that plugin"
+        for kind in REFUSED
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"
+    ]
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("", "no"):
+        mistakes.append("launch: Accelerate's dynamo plugin breaks gradient penalties. Launch with --dynamo_backend no")
+    if precision == "fp16" and not has_gpu():
+        mistakes.append("precision: fp16 needs a GPU, and this process has none. Use precision=fp32")
+    return mistakes
+
+
+def launch_plainly() -> None:
+    """From now on this process is as if it had been launched without what `check_launch` refuses."""
+    for kind in REFUSED:
+        os.environ.pop(f"ACCELERATE_USE_{kind}", None)
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
+
+
+def has_gpu() -> bool:
+    """Whether this process would train on a CUDA device."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether `error` only says that another process is gone: the cause is to be found there."""
+    if isinstance(error, torch.distributed.DistError | PeerFailed):
+        return True
+    text = str(error)
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket Timeout")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now, without the exit handlers of the interpreter and of libraries.
+
+    With several processes these abort about one time in ten, after all is done (seen: "terminate called without an
+    active exception", torch 2.14 with gloo), and a launcher takes that for a failure.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)

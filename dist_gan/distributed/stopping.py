@@ -1,0 +1,85 @@
+"""Signals that ask a run to stop, and how all processes agree on it after the same update."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+from dist_gan.distributed.processes import AGREEMENT, Processes
+from dist_gan.distributed.timing import AGREE_SECONDS
+from dist_gan.distributed.traffic import purpose
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+
+
+class Stopping:
+    """Whether this run was asked to stop. Every process has one, and all ask each other through it."""
+
+    def __init__(self, processes: Processes, notice: Callable[[int], None] | None = None) -> None:
+        """`notice` is called once, with the number of the first signal."""
+        self.processes = processes
+        self.signal = 0
+        """The number of the signal that asked this process to stop; 0: none."""
+        self._protected = False
+        self._notice = notice
+        self._updates_between = self._updates_left = 1
+        self._asked = time.perf_counter()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside, SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C only ask to stop after an update; a second Ctrl-C ends
+        at once. Afterwards signals do what they did before. In a thread that is not the main one nothing is changed:
+        Python allows it there alone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        for number, handler in before.items():
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:  # as with nohup
+                signal.signal(number, self._ask)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def protected(self) -> Iterator[None]:
+        """Inside, a second Ctrl-C waits: what is being saved shall be valid."""
+        before, self._protected = self._protected, True
+        try:
+            yield
+        finally:
+            self._protected = before
+
+    def after_update(self) -> int:
+        """The signal that asked any process to stop, or 0; equal on all. To be called by all, after each update.
+
+        They ask each other about every `AGREE_SECONDS`, after the same update: how many updates come between follows
+        from the time that the slowest took for the last ones, which is reduced too.
+        """
+        if self.processes.count == 1:
+            return self.signal
+        self._updates_left -= 1
+        if self._updates_left:
+            return 0
+        self.processes.pulse.enter("the agreement whether to stop")
+        local = [time.perf_counter() - self._asked, float(self.signal)]
+        with purpose(AGREEMENT):
+            both = torch.tensor(local, dtype=torch.float64, device=self.processes.device)
+            seconds, stop = self.processes.max(both).tolist()
+        fitting = int(self._updates_between * AGREE_SECONDS / seconds)
+        self._updates_between = self._updates_left = max(1, min(fitting, 2 * self._updates_between))
+        self._asked = time.perf_counter()
+        return int(stop)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        first, self.signal = not self.signal, self.signal or number
+        if first and self._notice is not None:
+            self._notice(number)
+        if not first and number == signal.SIGINT and not self._protected:
+            raise KeyboardInterrupt

@@ -1,0 +1,115 @@
+"""What every network is: the signatures that objectives rely on, and the recipe that builds a pair.
+
+One rule holds the promise: **a forward is a pure function of weights, buffers and its arguments; it draws nothing and
+moves nothing.** Random numbers come in as bits (`noise_bits`), a state that follows the weights moves in `after_move`.
+The first update of every start checks it (`dist_gan.game.purity`).
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from dist_gan.part import Part
+from dist_gan.shapes import DataShape, ImageShape
+
+BufferRule = Literal["copy", "average", "measure"]
+"""How the average of G gets a layer's buffer: the newest value, a moving average as of weights, or measured from
+samples when it is needed (batch statistics). A layer states it in `buffer_rules`; what is not stated is copied."""
+
+
+@runtime_checkable
+class Moves(Protocol):
+    """A layer with a state that follows its weights."""
+
+    def after_move(self) -> None:
+        """Called once after each move of the player that the layer belongs to, on all ranks alike, and never in a
+        rehearsal. Must be a function of weights and buffers alone."""
+
+
+class Generator(nn.Module, ABC):
+    """latents [N, Z], condition, noise int16 [N, noise_bits] or None -> images [N, C, H, W] in [-1, 1]."""
+
+    noise_bits: int = 0
+    """How many 16-bit random numbers one sample of a training forward needs."""
+
+    def __init__(self, latent: int, shape: ImageShape) -> None:
+        super().__init__()
+        self.latent = latent
+        self.shape = shape
+
+    classes: int = 0
+    """How many classes it was built for; 0: it ignores conditions."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor, condition: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """The images of `latents`.
+
+        Args:
+            latents: [N, Z].
+            condition: int64 [N] class labels, or None where the data has none.
+            noise: int16 [N, noise_bits] raw bits; without them nothing is random.
+        """
+
+
+class Discriminator(nn.Module, ABC):
+    """images [N, C, H, W], condition, noise int16 [N, noise_bits] or None -> logits [N], any real number."""
+
+    noise_bits: int = 0
+    """How many 16-bit random numbers one sample of a training forward needs."""
+
+    def forward(
+        self,
+        images: Tensor,
+        condition: Tensor | None = None,
+        noise: Tensor | None = None,
+        full_precision: bool = False,
+    ) -> Tensor:
+        """The logits of `images`. `full_precision` leaves autocast, for penalties; only inside forward does that have
+        an effect, because Accelerate's own autocast wraps forward."""
+        if full_precision:
+            with torch.autocast(images.device.type, enabled=False):
+                return self.logits(images, condition, noise)
+        return self.logits(images, condition, noise)
+
+    @abstractmethod
+    def logits(self, images: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
+        """What `forward` returns."""
+
+
+class Networks(NamedTuple):
+    """The two players' networks."""
+
+    generator: Generator
+    discriminator: Discriminator
+
+
+class Recipe(Part):
+    """A pair of networks as configuration."""
+
+    can_be_conditional: ClassVar[bool] = False
+    """Whether the recipe has a `conditional` field: networks that are told the class of each sample."""
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether its networks use the labels."""
+        return bool(getattr(self, "conditional", False))
+
+    @property
+    def batch_multiple(self) -> int:
+        """Every microbatch must be a multiple of this many samples."""
+        return 1
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether D's logit of one image depends on the other images of its microbatch."""
+        return False
+
+    def mistakes(self, shape: ImageShape) -> list[str]:
+        """Why it cannot make images of `shape`; empty where it can."""
+        return []
+
+    @abstractmethod
+    def build(self, shape: DataShape, seed: int) -> Networks:
+        """Both networks, in float32 on the CPU, their weights a function of `seed`."""

@@ -1,0 +1,58 @@
+"""Parts with a state that follows what the turns show: a strength that adapts, a running mean.
+
+The Part stays frozen and states pure functions; `Follower` is its runtime twin and holds the state. Per-sample
+observations become a mean over the global batch that is the same to the bit on any number of processes, once in a turn.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+"""What a Part remembers from turn to turn, by name; empty for most."""
+
+
+class Follows(Protocol):
+    """A Part with a state. Both functions are pure, and run on the device without asking the host."""
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """Before the first update; on the CPU, float64. Empty: it has no state."""
+
+    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+        """The state after a turn in which the observations of all samples had this mean (float64 [])."""
+
+
+class Follower:
+    """The runtime twin of a Part that `Follows`."""
+
+    def __init__(self, part: Follows, device: torch.device) -> None:
+        self.part = part
+        self.values: dict[str, Tensor] = {k: v.double().to(device) for k, v in part.initial_state().items()}
+        self.sums: Tensor | None = None
+        """int64 [2]: this turn's observations of this process, where there were any."""
+
+    def observe(self, sums: Tensor) -> None:
+        """Add what one microbatch showed, as of `fixed_point`."""
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    @torch.no_grad()
+    def settle(self, mean: Tensor, moved: Tensor) -> None:
+        """End of the turn. mean: float64 [] over all processes; moved: [] 0 where the player skipped its move."""
+        self.sums = None
+        for name, value in self.part.follow(self.values, mean).items():
+            self.values[name] = torch.where(moved.bool(), value, self.values[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """The values by name."""
+        return dict(self.values)
+
+    def load(self, state: State) -> None:
+        """The inverse of `state`."""
+        self.values = {name: state[name].to(old.device, copy=True) for name, old in self.values.items()}
+
+
+def has_state(part: Any) -> bool:
+    """Whether a Part has a state to follow."""
+    return bool(getattr(part, "initial_state", dict)())

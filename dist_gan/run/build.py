@@ -1,0 +1,65 @@
+"""What a config makes: the batches and the game."""
+
+from collections.abc import Sequence
+
+from dist_gan.config.schema import Config
+from dist_gan.data import Dataset, Stream
+from dist_gan.distributed.processes import Processes
+from dist_gan.errors import ConfigError
+from dist_gan.game.game import Game, Watch
+from dist_gan.game.meter import Scalar
+from dist_gan.shapes import DataShape
+
+
+def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
+    """This process's part of the batches that `config` describes."""
+    return Stream(
+        dataset,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=processes.rank,
+        processes=processes.count,
+        device=processes.device,
+        dtype=processes.dtype,
+        flip=config.data.flip,
+    )
+
+
+def shape_of(config: Config, dataset: Dataset) -> DataShape:
+    """What the networks must fit. Raises ConfigError where they need classes and the data has none."""
+    classes = len(dataset.classes) if config.networks.is_conditional else 0
+    if config.networks.is_conditional and not classes:
+        raise ConfigError(
+            f"networks.conditional: these networks are given each sample's class, and {config.data.name} has no "
+            "labels. Set data.labels=true where the data has that key, or networks.conditional=false"
+        )
+    return DataShape(dataset.shape, classes)
+
+
+def game_of(
+    config: Config,
+    processes: Processes,
+    dataset: Dataset,
+    scalars: Sequence[Scalar] = (),
+    watch: Watch | None = None,
+    *,
+    guard: bool = True,
+) -> Game:
+    """The game that `config` describes, before its first update."""
+    return Game(
+        processes,
+        config.networks.build(shape_of(config, dataset), config.seed),
+        config.objective,
+        generator_optimizer=config.generator_optimizer,
+        discriminator_optimizer=config.discriminator_optimizer,
+        ema=config.ema,
+        augment=config.augment,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        microbatch=config.used_microbatch,
+        batch_multiple=config.networks.batch_multiple,
+        discriminator_turns=config.discriminator_turns,
+        scalars=scalars,
+        watch=watch,
+        guard=guard,
+    )

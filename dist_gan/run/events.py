@@ -1,0 +1,121 @@
+"""What happens at the times that the clock names: metrics, pictures, checkpoints, and whatever else is added.
+
+An event watches: it never changes what is learnt. It happens on all ranks alike, after the same update.
+"""
+
+import time
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from dist_gan.console import Console
+from dist_gan.game.game import Game
+from dist_gan.game.meter import peak_memory
+from dist_gan.run.records import Records
+from dist_gan.sampling.generate import generate
+
+
+class Event(ABC):
+    """Something that happens every `every` images.
+
+    Attributes:
+        name: for people; the watchdog names it as the phase that a run hangs in.
+        every: images between two times; it happens after the update that crosses a multiple.
+        at_end: whether it happens after the last update too.
+        at_stop: whether it happens when a signal stops the run.
+    """
+
+    name: str
+    every: int
+    at_end: bool = True
+    at_stop: bool = False
+
+    @abstractmethod
+    def happen(self, game: Game, records: Records) -> None:
+        """On all ranks. May communicate; `records` writes on rank 0 and does nothing elsewhere."""
+
+    def is_due(self, game: Game) -> bool:
+        """Whether the last update crossed a multiple of `every`."""
+        now = game.images_seen
+        return now // self.every > (now - game.images_per_update) // self.every
+
+
+class Metrics(Event):
+    """Reads the meter on all ranks; writes it down on rank 0."""
+
+    name = "the metrics"
+    at_stop = True
+
+    def __init__(self, every: int, images: int, console: Console) -> None:
+        self.every = every
+        self.images = images
+        self.console = console
+        self.last: dict[str, float] = {}
+        self.extra: dict[str, float] = {}
+        """Numbers of this process that are logged beside the meter's; taken away when they are written."""
+        self.constant: dict[str, float] = {}
+        """The same, for every line."""
+        self._clock = (time.perf_counter(), 0)
+
+    def start(self, images_seen: int) -> None:
+        """Training begins now."""
+        self._clock = (time.perf_counter(), images_seen)
+
+    def happen(self, game: Game, records: Records) -> None:
+        """One reduction, one wait for the device."""
+        metrics = game.meter.read()
+        seen, now = game.images_seen, time.perf_counter()
+        then, before = self._clock
+        metrics["images_per_second"] = (seen - before) / (now - then)
+        metrics |= {f"{player}/learning_rate": rate for player, rate in game.learning_rates().items()}
+        metrics["EMA/half_life_images"] = game.average.recipe.half_life(seen)
+        if game.processes.scaler is not None:
+            metrics["fp16_scale"] = game.processes.scaler.get_scale()
+        metrics |= peak_memory() | self.extra | self.constant
+        self.extra = {}
+        self._clock = (now, seen)
+        self.last = metrics
+        records.metrics(seen, metrics)
+        last = records.last_checkpoint
+        self.console.progress(seen, self.images, metrics, last.name if last else "")
+        records.status(
+            "running",
+            images_seen=seen,
+            images=self.images,
+            images_per_second=metrics["images_per_second"],
+            processes=game.processes.count,
+        )
+
+
+class Pictures(Event):
+    """A grid of the same latents over time."""
+
+    name = "the pictures"
+
+    def __init__(self, every: int, latents: Tensor, condition: Tensor | None, columns: int | None) -> None:
+        """latents [N, Z], condition int64 [N] or None: what the grid shows, `columns` images a row."""
+        self.every = every
+        self.latents = latents
+        self.condition = condition
+        self.columns = columns
+
+    def happen(self, game: Game, records: Records) -> None:
+        """The averaged generator's, with batch statistics measured now."""
+        generator = game.average.ready()
+        if game.processes.is_first:
+            images = generate(generator, self.latents, self.condition)
+            records.picture(images, f"{game.images_seen:012d}.png", game.images_seen, self.columns)
+
+
+class Checkpoints(Event):
+    """The game's state."""
+
+    name = "the checkpoint"
+    at_stop = True
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def happen(self, game: Game, records: Records) -> None:
+        """A snapshot now; written beside the training."""
+        records.checkpoint(game.images_seen, game.state())

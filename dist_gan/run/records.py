@@ -1,0 +1,97 @@
+"""What a run writes down: metrics, pictures, checkpoints, its status. Rank 0's; other ranks have a silent twin."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dist_gan.console import Console
+from dist_gan.run.checkpoint import Writer
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.tracker import Tracker
+from dist_gan.sampling.pictures import save_grid
+
+
+class Records:
+    """The silent twin: every method does nothing."""
+
+    last_checkpoint: Path | None = None
+    services: str = ""
+    """Where metrics go, for people."""
+
+    def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics."""
+
+    def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
+        """A grid of images uint8 [N, C, H, W]; shown by trackers where `images_seen` is given."""
+
+    def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """A snapshot of the game, written beside the training."""
+
+    def status(self, state: str, **details: object) -> None:
+        """What status.json says."""
+
+    def wait(self) -> None:
+        """Until the checkpoint under way is written."""
+
+    def close(self) -> None:
+        """Send what services still have to get."""
+
+
+class RunRecords(Records):
+    """Rank 0's."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        writer: Writer,
+        tracker: Tracker,
+        console: Console,
+        config: str,
+        facts: Mapping[str, object],
+    ) -> None:
+        """`config`: the resolved one; `facts`: what each checkpoint's state.json says besides the images seen."""
+        self.folder = folder
+        self.writer = writer
+        self.tracker = tracker
+        self.console = console
+        self.config = config
+        self.facts = facts
+
+    @property
+    def last_checkpoint(self) -> Path | None:  # type: ignore[override]
+        """The newest one that is written."""
+        return self.writer.last
+
+    def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
+        """To metrics.jsonl and to the trackers."""
+        self.tracker.metrics(images_seen, metrics)
+
+    def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
+        """To samples/. A disk that is full ends no run."""
+        path = self.folder.samples / name
+        try:
+            save_grid(images, path, columns)
+        except OSError as error:
+            self.console.warn(f"{path} was not written ({error.strerror or error}); training goes on")
+            return
+        if images_seen is not None:
+            self.tracker.picture(images_seen, path)
+
+    def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """To checkpoints/, in a thread."""
+        state: dict[str, Any] = {"images_seen": images_seen, **self.facts}
+        self.writer.save(images_seen, tensors, state, self.config)
+
+    def status(self, state: str, **details: object) -> None:
+        """To status.json."""
+        self.folder.status(state, **details)
+
+    def wait(self) -> None:
+        """For the writer."""
+        self.writer.wait()
+
+    def close(self) -> None:
+        """The trackers."""
+        self.tracker.close()

@@ -1,0 +1,106 @@
+"""Where a run goes on: from which checkpoint, and whether it may."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dist_gan.config.command_line import parse
+from dist_gan.config.explain import differences
+from dist_gan.config.schema import Config
+from dist_gan.errors import CheckpointError, ConfigError
+from dist_gan.run import checkpoint
+from dist_gan.run.checkpoint import Checkpoint
+from dist_gan.run.failures import Attempt
+from dist_gan.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run begins, as rank 0 decided."""
+
+    checkpoint: Path | None
+    images_seen: int
+    wandb_id: str | None
+    processes: int
+
+
+def open_run(
+    config: Config, folder: RunFolder, data: str, warn: Callable[[str], None], attempt: Attempt
+) -> ResumePoint:
+    """Lock the run's folder and find where to go on. Rank 0's; `data` is the data's fingerprint.
+
+    That no checkpoint is valid is written into the folder's status (through `attempt`); a config that does not fit is
+    not, since the run itself is as it was.
+
+    Raises:
+        ConfigError: the folder cannot be used, or what is in it was made by another config or other data.
+        CheckpointError: there are checkpoints, and none is valid.
+    """
+    given = _allowed(config, folder)
+    folder.hold()
+    try:
+        path = checkpoint.find(folder.checkpoints, warn) or given
+    except CheckpointError:
+        attempt.folder = folder
+        raise
+    start = _from(config, path, data)
+    folder.forget_after(start.images_seen if path else -1)
+    if start.images_seen < config.images:
+        folder.begin(start.images_seen)
+    return start
+
+
+def preview(config: Config, folder: RunFolder, data: str | None, broken: Callable[[Path, str], None]) -> ResumePoint:
+    """What `open_run` would find, and whether it would refuse, with nothing locked and nothing changed.
+
+    Args:
+        config: of the run.
+        folder: the run's.
+        data: the data's fingerprint, where it is known.
+        broken: called with each checkpoint that would be put aside, and what is wrong with it.
+
+    Raises:
+        ConfigError, CheckpointError: as `open_run`.
+    """
+    given = _allowed(config, folder)
+    if holder := folder.holder():
+        raise ConfigError(folder.held_by(holder))
+    path = checkpoint.newest(folder.checkpoints, broken) or given
+    return _from(config, path, data)
+
+
+def _allowed(config: Config, folder: RunFolder) -> Path | None:
+    """The checkpoint that `resume` names, if it does. Raises ConfigError where the run may not begin there."""
+    folder.check()
+    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
+        raise ConfigError(
+            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
+            "or resume=auto to go on"
+        )
+    given = None if config.resume in ("auto", "never") else Path(config.resume)
+    if given and (problem := checkpoint.verify(given)):
+        raise ConfigError(f"resume: {given} is no valid checkpoint: {problem}")
+    return given
+
+
+def _from(config: Config, path: Path | None, data: str | None) -> ResumePoint:
+    """Raises ConfigError where the checkpoint at `path` was made by another config or other data."""
+    if path is None:
+        return ResumePoint(None, 0, None, 0)
+    found = checkpoint.read(path)
+    _same_run(config, found, data or found.state["data"])
+    return ResumePoint(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+
+
+def _same_run(config: Config, found: Checkpoint, data: str) -> None:
+    if changed := differences(parse(found.config), config):
+        raise ConfigError(
+            f"resume: {found.path} was made with a config that makes another model:\n"
+            + "".join(f"  - {line}\n" for line in changed)
+            + "Set these back, or begin another run with run=..."
+        )
+    if found.state["data"] != data:
+        raise ConfigError(
+            f"resume: the data is not what {found.path} was trained on (files were added, removed or changed). Bring "
+            "the old files back, or begin another run with run=..."
+        )

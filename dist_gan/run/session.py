@@ -1,0 +1,172 @@
+"""One run from its start (or resume) to its end."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from dist_gan import __version__
+from dist_gan.config.command_line import dump
+from dist_gan.config.schema import Config
+from dist_gan.console import Console
+from dist_gan.data import Dataset
+from dist_gan.distributed.launch import check_launch, world
+from dist_gan.distributed.numerics import preserved
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.stopping import Stopping
+from dist_gan.distributed.timing import SLACK
+from dist_gan.distributed.watchdog import Watchdog
+from dist_gan.errors import ConfigError
+from dist_gan.formatting import duration
+from dist_gan.game.game import Game
+from dist_gan.game.meter import Scalar
+from dist_gan.run import checkpoint, debug
+from dist_gan.run.build import game_of, stream_of
+from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
+from dist_gan.run.failures import Attempt, end_hung_run, record_failure
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.records import Records, RunRecords
+from dist_gan.run.restore import restore
+from dist_gan.run.resume import ResumePoint, open_run
+from dist_gan.run.summary import show_start
+from dist_gan.run.tracker import Tracker
+from dist_gan.run.trainer import Trainer
+from dist_gan.sampling.generate import sample_classes, sample_latents
+
+
+def train(config: Config, *, events: Sequence[Event] = (), scalars: Sequence[Scalar] = ()) -> int:
+    """Train, on this process among those that the launcher started.
+
+    What the process had set (signal handlers, threads, deterministic kernels, TF32) is as before when it returns or
+    raises.
+
+    Args:
+        config: the run.
+        events: what happens besides metrics, pictures and checkpoints.
+        scalars: what is logged besides the usual.
+
+    Returns:
+        The number of the signal that stopped it, or 0 where all images were seen.
+
+    Raises:
+        RunError, OSError: what ended it; status.json says the same.
+    """
+    if mistakes := config.mistakes(world()[1]) + check_launch(config.precision):
+        raise ConfigError("\n".join(mistakes))
+    with preserved():
+        return _debug(config, events, scalars) if config.debug else _attempt(config, events, scalars, None)
+
+
+def _debug(config: Config, events: Sequence[Event], scalars: Sequence[Scalar]) -> int:
+    """A few updates, a checkpoint, a resume from it, a few more: everything once, everything checked."""
+    begun = time.perf_counter()
+    debug.watch_everything()
+    half, full = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
+    debug.clear(Path(half.run))
+    checks = debug.Checks()
+    for part in (half, full):
+        if stop := _attempt(part, events, scalars, checks):
+            return stop
+    seconds = time.perf_counter() - begun
+    print(f"debug: {checks.passed:,} checks passed, everything written and read once, in {duration(seconds)}")
+    return 0
+
+
+def _attempt(config: Config, events: Sequence[Event], scalars: Sequence[Scalar], watch: debug.Checks | None) -> int:
+    attempt = Attempt(Path(config.run), world()[0])
+    try:
+        return _run(config, events, scalars, watch, attempt)
+    except Exception as error:
+        ours = record_failure(error, attempt)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def _run(
+    config: Config, events: Sequence[Event], scalars: Sequence[Scalar], watch: debug.Checks | None, attempt: Attempt
+) -> int:
+    processes = Processes(config.precision, exact=config.exact, timeout_seconds=config.timeout + SLACK)
+    console = Console(speaks=processes.is_first, style=config.console)
+    stopping = Stopping(processes)
+    folder = RunFolder(Path(config.run))
+    with stopping.listening():
+        for warning in config.unwise() + processes.unwise(config.precision):
+            console.warn(warning)
+        dataset = processes.on_all_ranks(lambda: config.data.open(processes.device))
+        stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
+        try:
+            found = processes.on_all_ranks(
+                lambda: (
+                    open_run(config, folder, dataset.fingerprint, console.warn, attempt) if processes.is_first else None
+                )
+            )
+            start = processes.broadcast(found)
+            assert start is not None
+            attempt.folder = folder
+            watchdog = Watchdog(
+                processes,
+                config.timeout,
+                lambda reason, reports: end_hung_run(folder, attempt, reason, reports),
+                folder.lock_file if processes.is_first else None,
+            )
+            with watchdog.watching():
+                if start.images_seen >= config.images:
+                    console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more: images=...")
+                    processes.close()
+                    return 0
+                game = game_of(config, processes, dataset, scalars, watch)
+                if start.checkpoint is not None:
+                    read = restore(game, start.checkpoint, processes)
+                    if watch:
+                        debug.check_restored(game, read)
+                records = _records(config, folder, dataset, processes, console, start)
+                show_start(console, config, processes, game, dataset, start, records.services)
+                metrics = Metrics(config.track.every, config.images, console)
+                happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *events]
+                with closing(records):
+                    trainer = Trainer(
+                        game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
+                    )
+                    stop = trainer.run()
+                    processes.close()  # before the records: nobody waits for a service
+                    return stop
+        finally:
+            folder.release()
+
+
+def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
+    network = game.average.network
+    count, columns = config.sample.count, None
+    condition = None
+    if network.classes:
+        condition, columns = sample_classes(network.classes, count)
+        condition = condition.to(processes.device)
+    latents = sample_latents(game.seed, range(count), network.latent, processes.device, processes.dtype)
+    return Pictures(config.sample.every, latents, condition, columns)
+
+
+def _records(
+    config: Config, folder: RunFolder, dataset: Dataset, processes: Processes, console: Console, start: ResumePoint
+) -> Records:
+    if not processes.is_first:
+        return Records()
+    text = dump(config)
+    folder.write_config(text)
+    tracker = Tracker(config.track, folder, config.model_dump(mode="json"), start.wandb_id, console.warn)
+    writer = checkpoint.Writer(
+        folder.checkpoints, keep=config.save.keep, keep_every=config.save.keep_every, warn=console.warn
+    )
+    writer.last = start.checkpoint
+    facts = {
+        "processes": processes.count,
+        "data": dataset.fingerprint,
+        "image_shape": list(dataset.shape),
+        "classes": list(dataset.classes),
+        "wandb": tracker.wandb_id,
+        "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+    }
+    return RunRecords(folder, writer, tracker, console, text, facts)

@@ -1,0 +1,83 @@
+"""What a person reads at the beginning and at the end of a run."""
+
+import time
+from collections.abc import Mapping
+
+from dist_gan import __version__
+from dist_gan.config.schema import Config
+from dist_gan.console import Console
+from dist_gan.data import Dataset
+from dist_gan.distributed.processes import Processes
+from dist_gan.formatting import duration, plural
+from dist_gan.game.game import Game
+from dist_gan.run.records import RunRecords
+from dist_gan.run.resume import ResumePoint
+
+
+def parameter_counts(game: Game) -> dict[str, int]:
+    """Of G and D."""
+    return {name: sum(p.numel() for p in player.parameters) for name, player in game.players.items()}
+
+
+def show_start(
+    console: Console,
+    config: Config,
+    processes: Processes,
+    game: Game,
+    dataset: Dataset,
+    start: ResumePoint,
+    services: str,
+) -> None:
+    """What is about to be trained. `services`: where metrics go."""
+    counts = parameter_counts(game)
+    shape = "x".join(map(str, dataset.shape))
+    images = f"{config.images:,}"
+    if start.images_seen:
+        images += f", going on from {start.images_seen:,}"
+        if start.processes != processes.count and not config.exact:
+            images += f" (saved on {plural(start.processes, 'process')}: equal to rounding, not to the bit)"
+    each = config.batch_size // processes.count
+    microbatches = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
+    classes = f", {plural(len(dataset.classes), 'class')}" if dataset.classes else ""
+    rows = [
+        ("device", processes.describe()),
+        (
+            "processes",
+            f"{plural(processes.count, 'process')}, batch {config.batch_size:,} = {processes.count} x {each:,}"
+            + microbatches,
+        ),
+        ("precision", config.precision + (", exact" if config.exact else "")),
+        ("networks", f"{config.networks.name}: G {counts['G']:,} and D {counts['D']:,} parameters"),
+        ("objective", " + ".join([config.objective.loss.name, *(p.name for p in config.objective.penalties)])),
+        ("data", f"{config.data.name}: {len(dataset):,} images of {shape}{classes}"),
+        ("images", images),
+        ("run folder", config.run),
+        ("metrics", services),
+    ]
+    console.table(f"dist_gan {__version__}", rows)
+    for note in dataset.notes:
+        console.say(f"data: {note}")
+
+
+def show_end(
+    console: Console,
+    records: RunRecords,
+    metrics: Mapping[str, float],
+    images_seen: int,
+    first: int,
+    begun: float,
+    stop: int,
+) -> None:
+    """What came of it. `begun`: of `time.perf_counter`; `stop`: the signal that stopped it, or 0."""
+    seconds, images = time.perf_counter() - begun, images_seen - first
+    saved = records.last_checkpoint
+    rows = [
+        ("images seen", f"{images_seen:,} ({images:,} now, {images / seconds:,.0f} a second, in {duration(seconds)})"),
+        ("losses", f"D {metrics['D/loss']:.3f}, G {metrics['G/loss']:.3f}"),
+        ("pictures", str(records.folder.samples)),
+        ("checkpoint", str(saved) if saved else "none could be written"),
+        ("more pictures", f"python -m dist_gan.sample {records.folder.path}"),
+    ]
+    if stop:
+        rows.append(("to go on", "the same command again"))
+    console.table(f"stopped by signal {stop}" if stop else "finished", rows)

@@ -1,0 +1,194 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dist_gan.config.command_line import dump, load, parse
+from dist_gan.config.explain import differences, help_text, parts_of
+from dist_gan.config.schema import Config
+from dist_gan.errors import ConfigError
+from dist_gan.part import Part
+from tests.support.commands import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def mistakes(*overrides: str, world: int = 1, path: Path | None = None) -> str:
+    try:
+        found = "\n".join(load(path, overrides).mistakes(world))
+    except ConfigError as error:
+        found = str(error)
+    assert found, "no mistake was found"
+    return found
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_say_what_they_are(path: Path) -> None:
+    text = path.read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"configs/{path.name}" in line for line in header), "the header has the exact command"
+    config = load(path)
+    assert config.run == f"runs/{path.stem}"
+    assert config.mistakes(1) == config.unwise() == []
+    assert config.mistakes(2) == config.mistakes(4) == []
+
+
+def test_all_five_are_shipped() -> None:
+    names = {path.stem for path in CONFIGS}
+    assert names == {"mnist_mlp", "mnist_dcgan", "fashion_dcgan", "cifar10_dcgan", "folder_dcgan"}
+
+
+def test_no_argument_is_the_mnist_mlp() -> None:
+    assert load(None) == load(ROOT / "configs" / "mnist_mlp.yaml") == Config()
+
+
+@pytest.mark.parametrize("path", [None, *CONFIGS], ids=lambda path: path.stem if path else "default")
+def test_load_dump_load_is_identity(path: Path | None, tmp_path: Path) -> None:
+    config = load(path, ["objective.penalties=[{name: r1, every: 512}]", "generator_optimizer.learning_rate=3e-4"])
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert load(tmp_path / "config.yaml") == parse(dump(config)) == config
+
+
+def test_overrides() -> None:
+    config = load(
+        ROOT / "configs" / "mnist_dcgan.yaml",
+        ["generator_optimizer.learning_rate=2e-3", "objective.penalties=[{name: r1}, {name: r2}]", "seed=7"],
+    )
+    assert config.generator_optimizer.learning_rate == 2e-3  # which PyYAML reads as a string
+    assert [penalty.name for penalty in config.objective.penalties] == ["r1", "r2"]
+    assert config.seed == 7
+    assert config.networks.name == "dcgan"
+
+
+def test_a_name_starts_its_block_afresh_whatever_the_order() -> None:
+    path = ROOT / "configs" / "mnist_dcgan.yaml"
+    for overrides in (["networks.name=mlp", "networks.dropout=0.5"], ["networks.dropout=0.5", "networks.name=mlp"]):
+        networks = load(path, overrides).networks
+        assert (networks.name, networks.dropout, networks.width) == ("mlp", 0.5, 32)  # type: ignore[union-attr]
+    assert load(path, ["networks.name=dcgan"]).networks.width == 64
+
+
+def test_items_of_a_list_are_reached_by_number() -> None:
+    both = "objective.penalties=[{name: r1}, {name: r2}]"
+    config = load(None, [both, "objective.penalties.1.weight=7"])
+    assert [penalty.weight for penalty in config.objective.penalties] == [1, 7]
+    assert "objective.penalties.2: there are 2 items" in mistakes(both, "objective.penalties.2.weight=7")
+
+
+MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("batchsize=3",), ("batchsize: unknown key", "did you mean batch_size?")),
+    (("networks.widht=3",), ("networks.widht: unknown key", "did you mean networks.width?")),
+    (("width=3",), ("width: unknown key", "did you mean networks.width?")),
+    (("generator_optimizer.lr=1",), ("generator_optimizer.lr: unknown key", "learning_rate")),
+    (("networks.name=dcgn",), ("networks.name", "expected one of mlp, dcgan", "'dcgn'", "did you mean dcgan?")),
+    (("seed=abc",), ("seed: expected a valid integer", "'abc'")),
+    (("images=-4",), ("images: expected greater than or equal to 1, got -4",)),
+    (("objective.penalties=[{name: r3}]",), ("objective.penalties.0.name: expected one of r1, r2, wgan_gp, got 'r3'",)),
+    (
+        ("objective.penalties=[{name: r1, wieght: 3}]",),
+        ("objective.penalties.0.wieght", "objective.penalties.0.weight?"),
+    ),
+    (("objective.loss.real_target=2",), ("objective.loss.real_target: expected less than or equal to 1, got 2",)),
+    (("data.name=folder",), ("data.path: must be given",)),
+    (("generator_optimizer.schedule={name: linear, end: 3, begin: 9}",), ("end (3) must come after begin (9)",)),
+    (("precision=fp8",), ("precision: expected 'fp64', 'fp32', 'tf32', 'bf16' or 'fp16', got 'fp8'",)),
+    (("resume",), ("'resume': expected CONFIG.yaml first and then dotted.key=value",)),
+    (("--seed=3",), ("'--seed=3': expected",)),
+    (("seed=[",), ("seed: '[' is no YAML value",)),
+    (("generator_optimizer.learning_rate=.nan",), ("generator_optimizer.learning_rate",)),
+    (("networks.name=dcgan",), ("side 8, 16, 32, 64", "28x28", "data.size=32")),
+    (("networks.name=dcgan", "data.size=32", "networks.group=24"), ("batch_size: 64", "whole groups of 24", "none")),
+    (("networks.name=dcgan", "data.size=32", "microbatch=24"), ("piece: 24 is no multiple of 16",)),
+    (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in pieces of 48",)),
+    (("data.name=generated", "data.channels=2"), ("data.channels",)),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=lambda x: x[0][:40])
+def test_mistakes_are_explained(overrides: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    text = mistakes(*overrides)
+    assert len(text.splitlines()) == 1, text
+    for part in expected:
+        assert part in text, text
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    assert len(mistakes("seed=x", "images=0", "foo=1", "networks.width=-1").splitlines()) == 4
+
+
+def test_worlds_that_cannot_be() -> None:
+    assert "Numbers of processes that work: 1, 2, 4" in mistakes(
+        "networks.name=dcgan", "data.size=32", "networks.group=16", world=8
+    )
+    assert "cannot be split over 3 processes" in mistakes(world=3)
+    assert "processes: 4 expected, and the launcher started 2" in mistakes("processes=4", world=2)
+    assert "debug: one process" in mistakes("debug=true", world=2)
+
+
+def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert "Did you mean configs/mnist_mlp.yaml?" in mistakes(path=Path("mnist_mpl.yaml"))
+    for content, expected in (
+        (b"- a\n- b\n", "expected keys and values"),
+        (b"a: [", "is no YAML"),
+        (b"\xff\xfe\x00", "no YAML"),
+    ):
+        path = tmp_path / "x.yaml"
+        path.write_bytes(content)
+        assert expected in mistakes(path=path)
+    (tmp_path / "empty.yaml").write_text("")
+    assert load(tmp_path / "empty.yaml") == Config()
+
+
+def test_only_unwise() -> None:
+    def unwise(*overrides: str) -> str:
+        config = load(None, overrides)
+        assert config.mistakes(1) == []
+        return "\n".join(config.unwise())
+
+    dcgan = ("networks.name=dcgan", "data.size=32")
+    assert unwise() == unwise(*dcgan) == ""
+    assert "mixes samples" in unwise(*dcgan, "objective.penalties=[{name: r1}]")
+    assert unwise("objective.penalties=[{name: r1}]") == ""
+    assert "far from any recipe" in unwise("generator_optimizer.learning_rate=0.5")
+    assert "Lipschitz" in unwise("objective.loss.name=wasserstein")
+
+
+def test_what_determines_the_model_and_what_does_not() -> None:
+    base = load(None)
+    free = load(
+        None,
+        ["images=5", "run=x", "track.every=3", "track.wandb=disabled", "save.keep=9", "sample.every=7", "microbatch=8"],
+    )
+    assert differences(base, free) == []
+    assert differences(base, load(None, ["seed=4", "networks.width=8"])) == [
+        "seed: 0 in the run, 4 now",
+        "networks.width: 32 in the run, 8 now",
+    ]
+    assert differences(base, load(None, ["objective.loss.name=hinge"])) == [
+        "objective.loss: non_saturating in the run, hinge now"
+    ]
+    assert len(differences(base, load(None, ["objective.penalties=[{name: r1}]"]))) == 1
+
+
+def walk(part: type[Part]) -> Any:
+    for name, field in part.model_fields.items():
+        yield part, name, field
+        for inner in parts_of(field.annotation):
+            yield from walk(inner)
+
+
+def test_every_key_has_a_docstring_and_stands_in_the_help() -> None:
+    text = help_text()
+    for part, name, field in walk(Config):
+        if name != "name":
+            assert field.description, f"{part.__name__}.{name} has no docstring"
+            assert " ".join(field.description.split()) in text
+            assert f"{name}=" in text or f"{name}:" in text
+        else:
+            assert f".name={field.default}" in text or field.default == "adam"
+
+
+def test_a_part_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3  # type: ignore[misc]

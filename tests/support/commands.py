@@ -1,0 +1,36 @@
+"""The project's commands, in this process and in others."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# By their modules' names: `dist_gan.train` is also the function that Python users call.
+train = importlib.import_module("dist_gan.train")
+doctor = importlib.import_module("dist_gan.doctor")
+status = importlib.import_module("dist_gan.status")
+sample = importlib.import_module("dist_gan.sample")
+
+
+def command(*arguments: str, ranks: int = 1, env: dict[str, str] | None = None, **options: Any) -> Any:
+    """Run python (with `ranks` > 1 under torchrun) in the repository's root."""
+    launch = [sys.executable]
+    if ranks > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    return subprocess.run(
+        [*launch, *arguments],
+        cwd=options.pop("cwd", ROOT),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=options.pop("timeout", 300),
+        check=False,
+    )
+
+
+def last_metrics(run: Path) -> dict[str, float]:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
