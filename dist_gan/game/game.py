@@ -124,9 +124,7 @@ class Game:
             )
             for player in MOVERS
         }
-        self._bits_of = _slices(
-            {n: p.bits(tuple(networks.generator.shape)) for n, p in self.turns["G"].penalties.items()}
-        )
+        self._bits_of = _slices({n: p.bits(networks.generator.shape) for n, p in self.turns["G"].penalties.items()})
         stateful = {AUGMENT: self.augment, **named}
         self.followers = {n: Follower(part, processes.device) for n, part in stateful.items() if has_state(part)}
         if self.turns["G"].penalties:
