@@ -1,4 +1,5 @@
-"""Layers that keep the promise: batch normalization over fixed groups of samples."""
+"""Layers that keep the promise: batch normalization over fixed groups of samples, spectral normalization that moves
+with the player."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dist_gan.networks.base import BufferRule, Generator
+
+FIRST_ITERATIONS = 15
+"""Power iterations with the initial weights."""
 
 
 class GroupBatchNorm2d(nn.Module):
@@ -41,6 +45,61 @@ class GroupBatchNorm2d(nn.Module):
             F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in x.split(self.group)
         ]
         return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
+
+
+class SpectralNorm(nn.Module):
+    """A layer whose weight is divided by its largest singular value (Miyato et al. 2018, "Spectral normalization for
+    generative adversarial networks").
+
+    The value is estimated as u^T W v. The vectors are buffers that a forward only reads; one power iteration follows
+    each move of the player (`after_move`), whatever the number of processes and microbatches. torch's own layer makes
+    one in each forward, which makes the model depend on how often forward is called.
+    """
+
+    buffer_rules: ClassVar[Mapping[str, BufferRule]] = {"u": "copy", "v": "copy"}
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, layer: nn.Module, eps: float = 1e-12) -> None:
+        """`layer` has a `weight` whose first dimension are its outputs (of a transposed convolution: its second)."""
+        super().__init__()
+        self.layer = layer
+        self.eps = eps
+        rows, columns = self.matrix().shape
+        self.register_buffer("u", torch.zeros(rows))
+        self.register_buffer("v", torch.zeros(columns))
+        self.state_numbers = rows
+        self.set_state(torch.ones(rows))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the layer gives with its weight divided by the largest singular value."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        with torch.autocast(self.u.device.type, enabled=False):
+            weight = weight / torch.dot(self.u, torch.mv(self.matrix(), self.v))
+        return torch.func.functional_call(self.layer, {"weight": weight}, inputs)
+
+    def matrix(self) -> Tensor:
+        """[outputs, all else]: the weight as a matrix."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        if isinstance(self.layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            weight = weight.transpose(0, 1)
+        return weight.flatten(1)
+
+    @torch.no_grad()
+    def set_state(self, values: Tensor) -> None:
+        """Begin the power iteration from values [outputs]; enough steps for the initial weights."""
+        self.u.copy_(F.normalize(values.to(self.u), dim=0, eps=self.eps))
+        for _ in range(FIRST_ITERATIONS):
+            self.after_move()
+
+    @torch.no_grad()
+    def after_move(self) -> None:
+        """One power iteration."""
+        matrix = self.matrix()
+        self.v.copy_(F.normalize(torch.mv(matrix.t(), self.u), dim=0, eps=self.eps))
+        self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=self.eps))
 
 
 def beside(x: Tensor, embedding: nn.Embedding | None, condition: Tensor | None) -> Tensor:

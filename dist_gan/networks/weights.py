@@ -1,18 +1,32 @@
 """Initial weights as a function of the seed."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dist_gan.randomness import BITS_PER_BLOCK, Purpose, draw, normal, uniform
 
+
+@runtime_checkable
+class DrawsState(Protocol):
+    """A layer whose buffers begin at random."""
+
+    state_numbers: int
+    """How many numbers it needs."""
+
+    def set_state(self, values: Tensor) -> None:
+        """values [state_numbers], standard normal. Called when the weights have their initial values."""
+
+
 Rule = Callable[[str, Tensor, nn.Module], tuple[str, float, float]]
 
 
 @torch.no_grad()
 def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> None:
-    """Fill every parameter from (seed, purpose, its place in the network): 8 numbers of an ordinal after the other.
+    """Fill every parameter from (seed, purpose, its place in the network), 8 numbers from each ordinal; then the
+    buffers of layers that draw them.
 
     Args:
         network: what is filled, in place.
@@ -29,4 +43,11 @@ def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
             bits = drawn.flatten()[: parameter.numel()]
             values = a + b * normal(bits) if kind == "normal" else a + (b - a) * uniform(bits)
             parameter.copy_(values.view(parameter.shape))
+            ordinal = ordinals.stop
+    ordinal = int(purpose) << 32  # the two networks' layers apart
+    for layer in network.modules():
+        if isinstance(layer, DrawsState):
+            ordinals = range(ordinal, ordinal - (-layer.state_numbers // BITS_PER_BLOCK))
+            drawn = draw(seed, {Purpose.LAYER_STATE: BITS_PER_BLOCK}, ordinals)[Purpose.LAYER_STATE]
+            layer.set_state(normal(drawn.flatten()[: layer.state_numbers]))
             ordinal = ordinals.stop

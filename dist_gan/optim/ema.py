@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dist_gan.networks.base import BufferRule, Generator
 from dist_gan.networks.layers import measure_batch_norm
@@ -52,21 +52,26 @@ class Average:
         self.network = copy.deepcopy(generator).requires_grad_(False).eval()
         self._seed = seed
         self._measured_on = -(-MEASURED // batch_multiple) * batch_multiple
-        rules = buffer_rules(generator)
-        own, other = dict(self.network.named_buffers()), dict(generator.named_buffers())
-        averaged = [name for name, rule in rules.items() if rule == "average"]
-        copied = [name for name, rule in rules.items() if rule == "copy"]
-        self._averaged: list[Tensor] = [*self.network.parameters(), *(own[name] for name in averaged)]
-        self._sources: list[Tensor] = [*generator.parameters(), *(other[name] for name in averaged)]
-        self._copied = [(own[name], other[name]) for name in copied]
+        self._weights: list[Tensor] = list(self.network.parameters())
+        self._sources: list[Tensor] = list(generator.parameters())
+        self._buffers = {
+            rule: [pair for name, pair in _paired(self.network, generator).items() if rules[name] == rule]
+            for rules in [buffer_rules(generator)]
+            for rule in ("copy", "average")
+        }
 
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
         """One step towards the generator. weight: [] of the newest; 0 where G skipped its move."""
-        difference = torch._foreach_sub(self._sources, self._averaged)
+        weights, sources = self._weights, self._sources
+        if averaged := self._buffers["average"]:
+            both = [_both(pair) for pair in averaged]
+            weights, sources = weights + [own for own, _ in both], sources + [other for _, other in both]
+        difference = torch._foreach_sub(sources, weights)
         torch._foreach_mul_(difference, weight)
-        torch._foreach_add_(self._averaged, difference)
-        for own, other in self._copied:
+        torch._foreach_add_(weights, difference)
+        for pair in self._buffers["copy"]:
+            own, other = _both(pair)
             own.copy_(other)
 
     def state(self) -> dict[str, Tensor]:
@@ -95,6 +100,25 @@ class Average:
         for name, value in self.measure_batch_norm().items():
             buffers[name].copy_(value)
         return self.network
+
+
+Pair = tuple[nn.Module, nn.Module, str]
+"""A layer of the average, the same layer of the generator, and the name of a buffer. Not the buffers themselves: DDP
+puts others in their place."""
+
+
+def _paired(average: nn.Module, generator: nn.Module) -> dict[str, Pair]:
+    layers = dict(average.named_modules())
+    return {
+        f"{path}.{name}" if path else name: (layers[path], layer, name)
+        for path, layer in generator.named_modules()
+        for name, _ in layer.named_buffers(recurse=False)
+    }
+
+
+def _both(pair: Pair) -> tuple[Tensor, Tensor]:
+    own, other, name = pair
+    return own.get_buffer(name), other.get_buffer(name)
 
 
 def buffer_rules(generator: Generator) -> dict[str, BufferRule]:

@@ -14,9 +14,11 @@ from dist_gan.networks import DCGAN, MLP, Recipe
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1, R2, WGANGP
 from dist_gan.optim.ema import EMA
-from dist_gan.optim.optimizers import Adam
+from dist_gan.optim.optimizers import Adam, Optimizer
+from dist_gan.shapes import DataShape
 
 BATCH = 64
+ADAM = Adam(learning_rate=1e-3, clip=1.0)
 SEED = 5
 MLP_PLAIN = MLP(latent=6, width=4, dropout=0)
 MLP_DROPOUT = MLP(latent=6, width=4, dropout=0.3)
@@ -32,19 +34,20 @@ def game(
     recipe: Recipe = MLP_PLAIN,
     objective: Objective | None = None,
     data: Source = DATA,
+    optimizer: Optimizer = ADAM,
     **options: Any,
 ) -> Game:
-    optimizer = Adam(learning_rate=1e-3, clip=1.0)
+    classes = len(data.open(processes.device).classes) if recipe.is_conditional else 0
     return Game(
         processes,
-        recipe.build(data.shape, SEED),
+        recipe.build(DataShape(data.shape, classes), SEED),
         objective or Objective(),
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
         ema=EMA(half_life_images=500),
         seed=SEED,
         batch_size=BATCH,
-        **options,
+        **{"batch_multiple": recipe.batch_multiple, **options},
     )
 
 

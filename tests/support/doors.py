@@ -1,0 +1,82 @@
+"""`python -m tests.support.doors OUT` under a launcher: games with a user's parts, played on this many processes."""
+
+import sys
+from typing import Any
+
+import torch
+
+from dist_gan.distributed.launch import leave
+from dist_gan.distributed.processes import Processes
+from dist_gan.game.game import Game
+from dist_gan.objective.objective import Objective
+from dist_gan.objective.penalties import R1
+from dist_gan.optim.optimizers import SGD, AdamW
+from tests.support import own_parts, tiny
+
+UPDATES = 6
+tiny.BATCH = 96  # for 1, 2 and 3 processes
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """Name -> arguments of `tiny.game`."""
+    length = own_parts.PathLength(weight=0.5, every=2 * tiny.BATCH)
+    paths = Objective.model_construct(penalties=(R1(weight=0.5), length))
+    every_time = Objective.model_construct(penalties=(own_parts.PathLength(weight=0.5),))
+    return {
+        "controller": {"augment": own_parts.Controlled()},
+        "controller, dropout": {"augment": own_parts.Controlled(), "recipe": tiny.MLP_DROPOUT},
+        "path length": {"objective": every_time},
+        "lazy path length and R1": {"objective": paths},
+        "RMSprop": {"optimizer": own_parts.RMSProp(learning_rate=1e-3, clip=1)},
+        "AdamW": {"optimizer": AdamW(learning_rate=1e-3, weight_decay=0.1)},
+        "SGD": {"optimizer": SGD(learning_rate=0.05, momentum=0.9, nesterov=True)},
+        "spectral": {"recipe": own_parts.Spectral(), "objective": Objective(penalties=(R1(),))},
+        "conditional mlp": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
+        "conditional dcgan": {
+            "recipe": tiny.DCGAN_TINY.model_copy(update={"conditional": True}),
+            "data": tiny.DATA_16,
+            "objective": tiny.PENALISED,
+        },
+    }
+
+
+def made(processes: Processes, options: dict[str, Any], microbatch: int = 0) -> Game:
+    if processes.exact and not microbatch:
+        microbatch = 16
+    return tiny.game(processes, microbatch=microbatch, **options)
+
+
+def played(game: Game, options: dict[str, Any], updates: int) -> Game:
+    data = options.get("data", tiny.DATA)
+    game.warm_up_reduction(tiny.batches(game.processes, game.images_seen, data))
+    return tiny.play(game, updates, data)
+
+
+def results(processes: Processes, mode: str) -> dict[str, Any]:
+    """State after some updates, in one microbatch and in two, and whether a resume on the way changes a bit."""
+    found: dict[str, Any] = {}
+    for name, options in cases().items():
+        game = played(made(processes, options), options, UPDATES)
+        found[name] = tiny.state(game)
+        half = played(made(processes, options), options, UPDATES // 2)
+        saved = {member: {k: v.clone() for k, v in own.items()} for member, own in half.state().items()}
+        again = made(processes, options)
+        again.load(saved, half.images_seen)
+        played(again, options, UPDATES - UPDATES // 2)
+        found[f"{name}/resumed"] = tiny.digest(tiny.state(again)) == tiny.digest(found[name])
+        if mode == "fp64":
+            microbatch = tiny.BATCH // processes.count // 2
+            found[f"{name}/two"] = tiny.state(played(made(processes, options, microbatch), options, UPDATES))
+    return found
+
+
+if __name__ == "__main__":
+    out = sys.argv[1]
+    both = {}
+    for mode in ("fp64", "exact"):
+        joined = Processes("fp32" if mode == "exact" else mode, exact=mode == "exact")
+        both[mode] = results(joined, mode)
+    if joined.is_first:
+        torch.save(both, out)
+    joined.close()
+    leave(0)
