@@ -70,7 +70,7 @@ class Game:
         discriminator_turns: int = 1,
         scalars: Sequence[Scalar] = (),
         watch: Watch | None = None,
-        guard: bool = True,
+        guard: Literal["first", "always", "never"] = "first",
     ) -> None:
         """All parts come as objects.
 
@@ -89,7 +89,7 @@ class Game:
             discriminator_turns: turns of D, each on a batch of its own, for each turn of G.
             scalars: what is logged besides the usual.
             watch: called after every turn.
-            guard: check in the first update that the networks are pure (see `dist_gan.game.purity`).
+            guard: in which updates it is checked that the networks are pure (see `dist_gan.game.purity`).
         """
         for network in networks:
             network.to(processes.device, processes.dtype).train()
@@ -132,7 +132,8 @@ class Game:
         self.meter = Meter(processes, batch_size, (*SCALARS, *scalars))
         self.watch = watch
         self._moves_so_far = self._moves()
-        self._guard = PurityGuard(networks) if guard else None
+        self._guard = None if guard == "never" else PurityGuard(networks)
+        self._guards_once = guard == "first"
         self.members: dict[str, Stateful] = {
             "generator": NetworkState(networks.generator),
             "discriminator": NetworkState(networks.discriminator),
@@ -155,7 +156,8 @@ class Game:
                 bits = self._draw(batch, *MOVERS[: 2 if last else 1])
                 self.play(self.turns["D"], batch, bits, self.images_seen + number * self.batch_size)
             self.play(self.turns["G"], taken[-1], bits, self.images_seen)
-        self._guard = None
+        if self._guards_once:
+            self._guard = None
         self.images_seen += self.images_per_update
         self.dials.fill({"average": self.average.recipe.weight(self.images_seen, self.images_per_update)})
         self.average.follow(self.dials["average"] * (1 - self.generator.skipped))

@@ -42,8 +42,6 @@ def game_of(
     dataset: Dataset,
     scalars: Sequence[Scalar] = (),
     watch: Watch | None = None,
-    *,
-    guard: bool = True,
 ) -> Game:
     """The game that `config` describes, before its first update."""
     return Game(
@@ -61,5 +59,5 @@ def game_of(
         discriminator_turns=config.discriminator_turns,
         scalars=scalars,
         watch=watch,
-        guard=guard,
+        guard="always" if watch else "first",
     )
