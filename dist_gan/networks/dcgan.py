@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
-from dist_gan.networks.layers import GroupBatchNorm2d, beside, channels_last
+from dist_gan.networks.layers import GroupBatchNorm2d, beside, channels_last, weights_channels_last
 from dist_gan.networks.weights import initialize
 from dist_gan.randomness import Purpose
 from dist_gan.shapes import DataShape, ImageShape
@@ -140,10 +140,7 @@ class DCGAN(Recipe):
         initialize(networks.generator, seed, Purpose.GENERATOR_WEIGHTS, _normal)
         initialize(networks.discriminator, seed, Purpose.DISCRIMINATOR_WEIGHTS, _normal)
         for network in networks:
-            for parameter in network.parameters():
-                # Of one channel, or of a 1x1 kernel, the layout would be ambiguous. 14 to 21% less time on a CPU.
-                if parameter.dim() == 4 and parameter.shape[1] > 1 and parameter.shape[2:] != (1, 1):
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            weights_channels_last(network)
         return networks
 
 
