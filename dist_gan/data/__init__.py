@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dist_gan.data.folder import Folder
 from dist_gan.data.generated import Generated
-from dist_gan.data.source import Batch, Dataset, ImageShape, Source
+from dist_gan.data.source import Batch, DataError, Dataset, ImageShape, Reading, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 
@@ -17,11 +17,13 @@ __all__ = [
     "MNIST",
     "AnySource",
     "Batch",
+    "DataError",
     "Dataset",
     "FashionMNIST",
     "Folder",
     "Generated",
     "ImageShape",
+    "Reading",
     "Source",
     "StackedMNIST",
     "Stream",
