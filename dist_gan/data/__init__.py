@@ -6,9 +6,11 @@ from pydantic import Field
 
 from dist_gan.data.folder import Folder
 from dist_gan.data.generated import Generated
-from dist_gan.data.source import Batch, Dataset, Source
+from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
+from dist_gan.errors import DataError
+from dist_gan.shapes import ImageShape
 
 AnySource = Annotated[MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated, Field(discriminator="name")]
 
@@ -17,10 +19,13 @@ __all__ = [
     "MNIST",
     "AnySource",
     "Batch",
+    "DataError",
     "Dataset",
     "FashionMNIST",
     "Folder",
     "Generated",
+    "ImageShape",
+    "Reading",
     "Source",
     "StackedMNIST",
     "Stream",

@@ -1,43 +1,60 @@
 """Any folder of images."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
-from PIL import Image, ImageOps
-from pydantic import Field
-from torch import Tensor
+from pydantic import BeforeValidator, Field
 from torch.utils.data import Dataset as Indexed
 
-from dist_gan.data.source import Dataset, Resident, Source, Streamed, fingerprint
-from dist_gan.errors import ConfigError
+from dist_gan.data.decode import Broken, Look, Unclear, decode
+from dist_gan.data.files import GONE, Found, expanded, find, is_skipped, read, shown, skipped_note
+from dist_gan.data.source import READING, Dataset, Item, Reading, Resident, Size, Source, Streamed, sides
+from dist_gan.data.survey import SEVERAL, Survey, survey
+from dist_gan.errors import ConfigError, DataError
 from dist_gan.part import free
 from dist_gan.shapes import ImageShape
 
-T = TypeVar("T")
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-MODES = {1: "L", 3: "RGB"}
+
+def _background(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch("white|black|#[0-9a-fA-F]{6}", value):
+        return value.lower()
+    raise ValueError("white, black or '#rrggbb' (in quotes, as # begins a comment in YAML)")
 
 
 class Folder(Source):
-    """All images below a folder, sub-folders included, in the order of their paths."""
+    """All images below a folder, sub-folders included, in the order of their paths.
+
+    The fingerprint of the data is of every file's path below the folder and of every file's *content* (SHA-256), where
+    the files have 256 MB or less together; above that, of the path, the size and the time of the last change of every
+    file, as reading them all would take too long. The folder itself may move. A copy of a large one must keep the
+    times (`cp -a`, `rsync -a`).
+
+    Images of 16 bits, and floats from 0 to 1, are scaled to 8 bits; see `white` for others.
+    """
 
     name: Literal["folder"] = "folder"
     path: str = free(...)
     """The folder. It may move between starts; its files may not change."""
-    size: int = Field(64, ge=4)
-    """Side in pixels of the square images that come out."""
-    channels: Literal[1, 3] = 3
-    """1 is grey, 3 is RGB."""
+    size: Size = 64
+    """Side in pixels of the square images that come out, or height x width: 48x64."""
+    channels: Literal[1, 3, 4] = 3
+    """1 is grey, 3 is RGB, 4 is RGB with an alpha channel that is learnt too."""
     fit: Literal["crop", "stretch"] = "crop"
-    """How an image becomes a square: cut its middle out of the image scaled to the shorter side, or scale each side."""
+    """How an image gets this shape: cut its middle out of the image scaled to cover it, or scale each side."""
     resample: Literal["box", "bilinear", "bicubic", "lanczos"] = "lanczos"
     """Filter of the scaling (Pillow's, which do not alias)."""
+    background: Annotated[str, BeforeValidator(_background)] = "white"
+    """What is seen through transparent images, with 1 or 3 channels: white, black or '#rrggbb'."""
+    white: float = Field(0, ge=0)
+    """The value that is white in images of floats or 32-bit integers (0 is black); 0: 1 for floats, and 32-bit integers
+    are refused."""
     labels: bool = False
     """Whether an image's first sub-folder is its class (numbered in alphabetical order)."""
+    skip_broken: bool = False
+    """Put the next image in the place of one that is broken (at most 10, or 1% of them), instead of ending the run."""
     workers: int = free(2, ge=0)
     """Processes that read images ahead, where the data does not fit `resident_megabytes`; for each training process."""
     resident_megabytes: int = free(1024, ge=0)
@@ -45,81 +62,136 @@ class Folder(Source):
 
     @property
     def shape(self) -> ImageShape:
-        """A square."""
-        return ImageShape(self.channels, self.size, self.size)
+        """As `channels` and `size` say."""
+        return ImageShape(self.channels, *sides(self.size))
 
-    def open(self, device: torch.device) -> Dataset:
-        """Look at every file's header, and read all of them where they are few."""
-        root = Path(self.path).expanduser()
-        files = _files(root)
-        classes = _classes(root, files) if self.labels else None
-        identity = fingerprint(*(f"{file.relative_to(root).as_posix()} {file.stat().st_size}" for file in files))
-        items = _Files(files, classes, self)
-        if len(files) * self.channels * self.size**2 <= self.resident_megabytes << 20:
-            images, labels = zip(*_each(items.__getitem__, range(len(files))), strict=True)
-            return Resident(torch.stack(images), torch.tensor(labels) if classes else None, device, identity)
-        _each(_check_header, files)
-        return Streamed(items, len(files), self.shape, self.workers, identity)
+    @property
+    def has_labels(self) -> bool:
+        """As `labels` says."""
+        return self.labels
 
+    @property
+    def look(self) -> Look:
+        """How a file becomes pixels."""
+        return Look(*self.shape, self.fit, self.resample, self.background, self.white)
 
-class _Files(Indexed[tuple[Tensor, int]]):
-    def __init__(self, files: list[Path], classes: list[int] | None, source: Folder) -> None:
-        self.files = files
-        self.classes = classes
-        self.source = source
+    def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
+        """Look at every file, and keep all images where they are few.
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return _decode(self.files[index], self.source), self.classes[index] if self.classes else -1
+        Large folders that are streamed are looked at by their files' beginnings and ends.
+        """
+        found = find(expanded(self.path), reading.patience)
+        names, labels = _classes(found) if self.labels else ((), None)
+        count = len(found.names)
+        is_resident = count * torch.Size(self.shape).numel() <= self.resident_megabytes << 20
+        images = torch.empty(count, *self.shape, dtype=torch.uint8) if is_resident else None
+        seen = survey(found, self.look, self.skip_broken, images, reading)
+        notes = _notes(found, self, seen)
+        if images is None:
+            items = _Files(found, labels, self, frozenset(seen.broken), reading.patience)
+            return Streamed(items, count, self.shape, self.workers, seen.fingerprint, names, notes, broken=seen.broken)
+        for index in seen.broken:
+            other = _next_to(index, seen.broken, count)
+            images[index] = images[other]
+            if labels:
+                labels[index] = labels[other]
+        numbers = torch.tensor(labels) if labels else None
+        return Resident(images, numbers, device, seen.fingerprint, names, notes)
 
-
-def _files(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise ConfigError(f"data.path: {root} is not a folder. Give a folder of images ({', '.join(sorted(ENDINGS))})")
-    found = [
-        Path(folder) / name
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if Path(name).suffix.lower() in ENDINGS
-    ]
-    if not found:
-        raise ConfigError(f"data.path: no image below {root}. Looked for files ending in {', '.join(sorted(ENDINGS))}")
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
-
-
-def _classes(root: Path, files: list[Path]) -> list[int]:
-    names = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
-    if "" in names:
-        stray = files[names.index("")]
-        raise ConfigError(f"data.labels: {stray} is in no sub-folder of {root}, so it has no class. Move it into one")
-    number = {name: i for i, name in enumerate(sorted(set(names)))}
-    return [number[name] for name in names]
-
-
-def _decode(file: Path, source: Folder) -> Tensor:
-    """uint8 [C, size, size]."""
-    size = (source.size, source.size)
-    resample = Image.Resampling[source.resample.upper()]
-    try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert(MODES[source.channels])
-            square = ImageOps.fit(upright, size, resample) if source.fit == "crop" else upright.resize(size, resample)
-            raw = bytearray(square.tobytes())
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from None
-    return torch.frombuffer(raw, dtype=torch.uint8).view(*size, source.channels).permute(2, 0, 1).contiguous()
+    def mistakes(self, run: str) -> list[str]:
+        """A path that cannot be, or a run's folder among the data."""
+        try:
+            root, folder = expanded(self.path).resolve(), Path(run).expanduser().resolve()
+        except ConfigError as error:
+            return [str(error)]
+        except (OSError, RuntimeError):
+            return []
+        if not folder.is_relative_to(root) or any(map(is_skipped, folder.relative_to(root).parts)):
+            return []
+        return [
+            f"data.path: the run's folder {shown(folder)} lies inside {shown(root)}: the run's own pictures would be "
+            "taken for data. Set run to a folder outside of it"
+        ]
 
 
-def _check_header(file: Path) -> None:
-    try:
-        Image.open(file).close()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from None
+def _notes(found: Found, source: Folder, seen: Survey) -> tuple[str, ...]:
+    notes = [note] if (note := skipped_note(found.skipped)) else []
+    if seen.transparent:
+        how = "alpha is learnt too" if source.channels == 4 else f"shown on data.background={source.background}"
+        notes.append(f"{seen.transparent:,} of {len(found.names):,} images have transparency: {how}")
+    if seen.broken:
+        files = [shown(found.names[index]) for index in list(seen.broken)[:SEVERAL]]
+        more = ", ..." if len(seen.broken) > SEVERAL else ""
+        one = len(seen.broken) == 1
+        notes.append(
+            f"{len(seen.broken)} {'file' if one else 'files'} could not be read and {'is' if one else 'are'} "
+            f"replaced: {', '.join(files)}{more}"
+        )
+    return tuple(notes)
 
 
-def _unreadable(file: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"data.path: {file} is no image that can be read ({error}). Mend the file or take it away")
+class _Files(Indexed[Item]):
+    """Images that are read when they are needed."""
+
+    def __init__(
+        self, found: Found, labels: list[int] | None, source: Folder, broken: frozenset[int], patience: float
+    ) -> None:
+        self.found = found
+        self.labels = labels
+        self.look = source.look
+        self.skips = source.skip_broken
+        self.broken = broken
+        self.patience = patience
+
+    def __getitem__(self, index: int) -> Item:
+        """Image `index`, or the next one that is not broken.
+
+        Only what is in a file decides whether it is broken: every process and every start of a run must see the same.
+        A file that cannot be reached is therefore never replaced here.
+
+        Raises:
+            DataError: it cannot be had.
+        """
+        broken: list[int] = []
+        for place in [*range(index, len(self.found.names)), *range(index)]:
+            try:
+                if place not in self.broken:
+                    content = read(self.found.path(place), self.patience, GONE)
+                    image, _ = decode(content, self.look)
+                    return Item(image, self.labels[place] if self.labels else -1, tuple(broken))
+            except Broken as error:
+                if not self.skips:
+                    raise self.error(place, str(error)) from None
+            except (OSError, Unclear) as error:
+                raise self.error(place, getattr(error, "strerror", "") or str(error)) from None
+            broken.append(place)
+        raise DataError(f"data: no image below {shown(self.found.root)} can be read any more")
+
+    def error(self, index: int, reason: str) -> DataError:
+        """What to say when a file that was there at the start cannot be used."""
+        return DataError(
+            f"data: {shown(self.found.path(index))} cannot be used ({reason}). If it changed during the run, put it "
+            "back as it was: the run goes on with it. Else mend or remove the file, or set data.skip_broken=true, "
+            "which puts other images in the place of broken ones; either is other data, and begins a new run"
+        )
 
 
-def _each(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+def _next_to(index: int, broken: dict[int, str], count: int) -> int:
+    """The first index after `index`, in a circle, that is not broken."""
+    return next(place % count for place in range(index, index + count) if place % count not in broken)
+
+
+def _classes(found: Found) -> tuple[tuple[str, ...], list[int]]:
+    """The names of the classes, and each file's class."""
+    folders = []
+    for name in found.names:
+        folder, separator, _ = name.partition("/")
+        if not separator:
+            raise ConfigError(
+                f"data.labels: {shown(os.path.join(found.root, name))} is in no sub-folder of {shown(found.root)}, so "
+                "it has no class. Move it into one"
+            )
+        folders.append(folder)
+    ordered = sorted(set(folders), key=os.fsencode)
+    number = {folder: i for i, folder in enumerate(ordered)}
+    return tuple(map(shown, ordered)), [number[folder] for folder in folders]

@@ -2,15 +2,19 @@
 the data sets that sources open."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
+from dist_gan.errors import DataError
 from dist_gan.part import Part
 from dist_gan.shapes import ImageShape
 
@@ -33,6 +37,27 @@ Choose = Callable[[range, int], Tensor]
 """Ordinals of the run, k -> int64 [n, k]: k indices of the data set for each, drawn independently."""
 
 
+Progress = Callable[[str, int, int], None]
+"""(what is done, how many are done, how many there are): called from one thread, at most about ten times a second."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is read; none of it changes what is read."""
+
+    patience: float = 0
+    """Seconds during which a file or a share that cannot be reached is tried again."""
+    progress: Progress = _silent
+    """Hears how far the reading of many files is."""
+
+
+READING = Reading()
+
+
 class Dataset(ABC):
     """Opened data: `len()` uint8 images of one shape, in an order that never changes."""
 
@@ -40,9 +65,9 @@ class Dataset(ABC):
     fingerprint: str
     """Of the content: a run refuses to go on with other data."""
     classes: tuple[str, ...] = ()
-    """The classes' names, in the order of their numbers; empty where there are no labels."""
+    """The names of the classes: label `i` is `classes[i]`. Empty where there are no labels."""
     notes: tuple[str, ...] = ()
-    """What is worth saying once, at the start."""
+    """What the user should know about the data, one line each, to be said once."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -55,12 +80,22 @@ class Dataset(ABC):
 class Resident(Dataset):
     """Data that lies on the device as a whole."""
 
-    def __init__(self, images: Tensor, labels: Tensor | None, device: torch.device, fingerprint: str) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        device: torch.device,
+        fingerprint: str,
+        classes: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> None:
         """images uint8 [M, C, H, W], labels int64 [M] or None."""
         self.images = images.to(device)
         self.labels = torch.empty(0, dtype=torch.int64, device=device) if labels is None else labels.to(device)
         self.shape = ImageShape(*images.shape[1:])
         self.fingerprint = fingerprint
+        self.classes = classes
+        self.notes = notes
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,35 +107,98 @@ class Resident(Dataset):
             yield self.images[index], self.labels[index] if len(self.labels) else self.labels
 
 
+class Item(NamedTuple):
+    """One image of streamed data."""
+
+    image: Tensor
+    """uint8 [C, H, W]"""
+    label: int
+    """Negative where there are none."""
+    broken: tuple[int, ...] = ()
+    """Indices of the images that could not be used, in whose place this one stands."""
+
+
 class Streamed(Dataset):
     """Data that is read by worker processes, ahead of need, in the order of the ordinals."""
 
     def __init__(
-        self, items: Indexed[tuple[Tensor, int]], count: int, shape: ImageShape, workers: int, fingerprint: str
+        self,
+        items: Indexed[Item],
+        count: int,
+        shape: ImageShape,
+        workers: int,
+        fingerprint: str,
+        classes: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+        broken: Iterable[int] = (),
     ) -> None:
-        """items[i] -> uint8 [C, H, W], label (negative where there are none)."""
-        self.items = items
+        """`items[i]` raises DataError where image `i` cannot be had; `broken` are known to be replaced already."""
+        self.items = _Caught(items)
         self.count = count
         self.shape = shape
         self.workers = workers
         self.fingerprint = fingerprint
+        self.classes = classes
+        self.notes = notes
+        self.broken = set(broken)
+        """Indices of the images that were replaced by others, as far as this process knows."""
 
     def __len__(self) -> int:
         return self.count
 
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read by the workers; with `workers` 0 in this process."""
+        """Read by the workers; with `workers` 0 in this process.
+
+        Raises:
+            DataError: an image cannot be had, or too many were replaced.
+        """
         options: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
         loader = DataLoader(
             self.items,
             batch_sampler=_Indices(ranges, order),
             num_workers=self.workers,
+            collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its seed for the workers, which draw nothing, not from the global generator
             **options,
         )
-        for images, labels in loader:
+        for read in loader:
+            if isinstance(read, str):
+                raise DataError(read)
+            images, labels, broken = read
+            self.broken.update(broken)
+            if len(self.broken) > most_broken(self.count):
+                raise DataError(
+                    f"data: {len(self.broken)} of {self.count:,} images are broken, more than data.skip_broken "
+                    f"replaces ({most_broken(self.count)}). Mend or remove them"
+                )
             yield images, labels if labels[0] >= 0 else labels[:0]
+
+
+class _Caught(Indexed[Item | str]):
+    """Items, or the text of a DataError: an error of a worker would come with the tracebacks of two processes."""
+
+    def __init__(self, items: Indexed[Item]) -> None:
+        self.items = items
+
+    def __getitem__(self, index: int) -> Item | str:
+        try:
+            return self.items[index]
+        except DataError as error:
+            return str(error)
+
+
+def _collate(items: list[Item | str]) -> tuple[Tensor, Tensor, list[int]] | str:
+    for item in items:
+        if isinstance(item, str):
+            return item
+    images, labels, broken = zip(*items, strict=True)
+    return torch.stack(images), torch.tensor(labels), [index for indices in broken for index in indices]
+
+
+def most_broken(count: int) -> int:
+    """How many of `count` images may be broken where broken ones are replaced."""
+    return max(10, count // 100)
 
 
 def worker_failure(error: BaseException) -> str:
@@ -137,15 +235,43 @@ class Source(Part):
     def shape(self) -> ImageShape:
         """Of its images, known before it is opened."""
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether its images have classes, known before it is opened."""
+        return False
+
     @abstractmethod
-    def open(self, device: torch.device) -> Dataset:
+    def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
         """Find (or fetch) the data and read what is small enough onto the device.
 
         Raises:
             ConfigError: the data is not there, or is not what it should be.
         """
 
+    def mistakes(self, run: str) -> list[str]:
+        """What cannot work when `run` is the run's folder; each says what to change."""
+        return []
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", value) if isinstance(value, str) else None
+    if found is None or min(sides := [int(side) for side in found.groups() if side]) < 4:
+        raise ValueError("a side of at least 4 pixels, such as 64, or height x width, such as 48x64")
+    return sides[0] if len(set(sides)) == 1 else f"{sides[0]}x{sides[1]}"
+
+
+Size = Annotated[int | str, BeforeValidator(_size)]
+"""The side of square images, or `HEIGHTxWIDTH`."""
+
+
+def sides(size: int | str) -> tuple[int, int]:
+    """(height, width) of a valid `Size`."""
+    height, _, width = str(size).partition("x")
+    return int(height), int(width or height)
+
 
 def fingerprint(*parts: object) -> str:
-    """16 hexadecimal digits that stand for `parts`."""
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+    """16 hexadecimal digits that stand for `parts`, which may have file names in them that are not UTF-8."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:16]

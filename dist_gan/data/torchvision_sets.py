@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.fetch import fetch_mnist, fetch_torchvision
-from dist_gan.data.source import Choose, Dataset, Order, Resident, Source, fingerprint
+from dist_gan.data.source import READING, Choose, Dataset, Order, Reading, Resident, Source, fingerprint
 from dist_gan.shapes import ImageShape
 
 
 class _Torchvision(Source):
+    classes: ClassVar[tuple[str, ...]]
+
     split: Literal["train", "test", "all"] = "train"
     """Which images to learn from."""
 
@@ -27,10 +29,16 @@ class _Torchvision(Source):
         images, labels = zip(*map(self.load, halves), strict=True)
         return torch.cat(images), torch.cat(labels)
 
-    def open(self, device: torch.device) -> Dataset:
-        """Whole on the device: 47 MB for MNIST, 154 MB for CIFAR-10."""
+    @property
+    def has_labels(self) -> bool:
+        """Always."""
+        return True
+
+    def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
+        """All of it on the device: 47 MB for MNIST, 154 MB for CIFAR-10."""
         images, labels = self.tensors()
-        return Resident(images, labels, device, fingerprint(type(self).__name__, self.split, *images.shape))
+        name = fingerprint(type(self).__name__, self.split, *images.shape)
+        return Resident(images, labels, device, name, self.classes)
 
 
 class _Digits(_Torchvision):
@@ -56,6 +64,8 @@ class _Digits(_Torchvision):
 class MNIST(_Digits):
     """60,000 handwritten digits, 28x28 (LeCun et al. 1998). Fetched when it is not on the machine."""
 
+    classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
+
     name: Literal["mnist"] = "mnist"
 
     def half(self, train: bool) -> Any:
@@ -67,6 +77,19 @@ class MNIST(_Digits):
 
 class FashionMNIST(_Digits):
     """60,000 pieces of clothing, 28x28 (Xiao et al. 2017)."""
+
+    classes: ClassVar[tuple[str, ...]] = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
@@ -82,6 +105,19 @@ class FashionMNIST(_Digits):
 
 class CIFAR10(_Torchvision):
     """50,000 photographs of ten kinds of things, 32x32 in colour (Krizhevsky 2009)."""
+
+    classes: ClassVar[tuple[str, ...]] = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
 
     name: Literal["cifar10"] = "cifar10"
 
@@ -104,31 +140,44 @@ class CIFAR10(_Torchvision):
 class StackedMNIST(MNIST):
     """Three random digits as the channels of one image: 1,000 modes to count (Metz et al. 2017).
 
-    Which three is a function of the sample's ordinal; the label is the number that they spell.
+    Which three is a function of the sample's ordinal.
     """
 
-    name: Literal["stacked_mnist"] = "stacked_mnist"  # type: ignore[assignment]  # a narrower name, as in every union
+    classes: ClassVar[tuple[str, ...]] = tuple(f"{number:03d}" for number in range(1000))
     channels: ClassVar[int] = 3
+
+    name: Literal["stacked_mnist"] = "stacked_mnist"  # type: ignore[assignment]  # a narrower name, as in every union
+    labels: bool = False
+    """Whether the number that an image spells is its class (1,000 classes), or it has none."""
 
     @property
     def shape(self) -> ImageShape:
         """Three channels."""
         return ImageShape(self.channels, self.size, self.size)
 
-    def open(self, device: torch.device) -> Dataset:
-        """MNIST whole on the device; stacked when asked for."""
+    @property
+    def has_labels(self) -> bool:
+        """As `labels` says."""
+        return self.labels
+
+    def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
+        """MNIST on the device; stacked when asked for."""
         images, labels = self.tensors()
-        return _Stacked(images, labels, device, fingerprint(type(self).__name__, self.split, *images.shape))
+        name = fingerprint(type(self).__name__, self.split, *images.shape)
+        return _Stacked(images, labels, device, name, self.classes if self.labels else ())
 
 
 class _Stacked(Resident):
-    def __init__(self, images: Tensor, labels: Tensor, device: torch.device, fingerprint: str) -> None:
-        super().__init__(images, labels, device, fingerprint)
+    def __init__(
+        self, images: Tensor, labels: Tensor, device: torch.device, fingerprint: str, classes: tuple[str, ...]
+    ) -> None:
+        super().__init__(images, labels, device, fingerprint, classes)
         self.shape = ImageShape(StackedMNIST.channels, *images.shape[2:])
 
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
-        """images [n, 3, H, W], labels 0..999; the order of passes does not matter here."""
+        """images [n, 3, H, W], labels 0..999 or none; the order of passes does not matter here."""
         for ordinals in ranges:
             index = choose(ordinals, self.shape.channels)  # [n, 3]
             hundreds, tens, ones = self.labels[index].unbind(1)
-            yield self.images[index].squeeze(2), hundreds * 100 + tens * 10 + ones
+            labels = hundreds * 100 + tens * 10 + ones
+            yield self.images[index].squeeze(2), labels if self.classes else labels[:0]

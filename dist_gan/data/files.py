@@ -1,0 +1,205 @@
+"""Which image files lie below a folder, and how one is read from a disk or a share that may be away for a moment."""
+
+import errno
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from dist_gan.errors import ConfigError
+
+T = TypeVar("T")
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+"""Folders that systems put beside images. Those of other systems have names that begin with a dot."""
+AWAY = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+        *("ECONNRESET", "ECONNABORTED", "EREMOTEIO", "ENODEV", "ENXIO", "EAGAIN", "EBUSY"),
+    )
+    if hasattr(errno, name)
+}
+"""What a share says that is away for a moment."""
+GONE = AWAY | {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+"""What is also said of a file that was there before, while its share is mounted again."""
+PAUSE = 0.2  # seconds between two tries
+
+
+@dataclass
+class Found:
+    """Image files below `root`, in the order of their paths."""
+
+    root: str
+    names: list[str] = field(default_factory=list)
+    """Paths relative to `root`. Bytes that are not UTF-8 are there as Python's surrogate escapes."""
+    sizes: list[int] = field(default_factory=list)
+    """Bytes."""
+    times: list[int] = field(default_factory=list)
+    """When they were last changed, in nanoseconds since 1970."""
+    lost: dict[int, str] = field(default_factory=dict)
+    """Indices of links whose target is gone, with the reason."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """How many names were not looked at, for each reason."""
+
+    def path(self, index: int) -> str:
+        """Where file `index` is."""
+        return os.path.join(self.root, self.names[index])
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """`path` as text that every terminal and file takes: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def expanded(path: str) -> Path:
+    """`path` with `~` and `~user` replaced.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"data.path: {shown(path)} begins with the home folder of a user that this machine does not know. "
+            "Give the full path"
+        ) from None
+
+
+def is_skipped(name: str) -> str:
+    """Why a file or folder of this name is no data; empty where it may be."""
+    if name.startswith("."):
+        return "names that begin with a dot"
+    return name if name in SYSTEM_FOLDERS else ""
+
+
+def patiently(action: Callable[[], T], patience: float, errors: set[int]) -> T:
+    """`action()`, tried again for `patience` seconds while it raises an OSError whose number is among `errors`."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in errors or time.monotonic() >= deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+def read(path: str, patience: float, errors: set[int]) -> bytes:
+    """The content of a file; raises OSError when `patience` is over."""
+
+    def content() -> bytes:
+        with open(path, "rb") as file:
+            return file.read()
+
+    return patiently(content, patience, errors)
+
+
+def find(root: Path, patience: float = 0) -> Found:
+    """All image files below `root`. Links are followed; one that leads back to a folder above it is not.
+
+    Raises:
+        ConfigError: `root` is no folder or has no images, or something below it cannot be looked at.
+    """
+    endings = ", ".join(sorted(ENDINGS))
+    try:
+        status = patiently(root.stat, patience, AWAY)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"data.path: {shown(root)} is not a folder ({reason}). Give a folder of images ({endings})"
+        ) from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigError(f"data.path: {shown(root)} is not a folder. Give a folder of images ({endings})")
+    walk = _Walk(os.fspath(root), patience)
+    walk.folder("", frozenset({_identity(os.fspath(root), status)}))
+    found = Found(walk.root, skipped=walk.skipped)
+    for name, size, changed, lost in sorted(walk.files, key=lambda file: os.fsencode(file[0])):
+        if lost:
+            found.lost[len(found.names)] = lost
+        found.names.append(name)
+        found.sizes.append(size)
+        found.times.append(changed)
+    if not found.names:
+        skipped = f". {note}" if (note := skipped_note(found.skipped)) else ""
+        raise ConfigError(f"data.path: no image below {shown(root)}. Looked for files that end in {endings}{skipped}")
+    return found
+
+
+def skipped_note(skipped: Counter[str]) -> str:
+    """One line on what was not looked at; empty where that is nothing."""
+    reasons = ", ".join(f"{shown(reason)} ({count:,})" for reason, count in skipped.most_common())
+    return f"{skipped.total():,} skipped: {reasons}" if reasons else ""
+
+
+class _Walk:
+    def __init__(self, root: str, patience: float) -> None:
+        self.root = root
+        self.patience = patience
+        self.files: list[tuple[str, int, int, str]] = []
+        self.skipped: Counter[str] = Counter()
+
+    def folder(self, inside: str, above: frozenset[object]) -> None:
+        """Look at the folder `inside` the root; `above` are it and the folders that led to it."""
+        path = os.path.join(self.root, inside) if inside else self.root
+
+        def listed() -> list[os.DirEntry[str]]:
+            with os.scandir(path) as entries:
+                return list(entries)
+
+        try:
+            entries = patiently(listed, self.patience, AWAY)
+        except OSError as error:
+            raise ConfigError(
+                f"data.path: the folder {shown(path)} cannot be listed ({error.strerror}). Its images would be "
+                "missing: make it readable, or move it out of data.path"
+            ) from None
+        for entry in entries:
+            self.entry(entry, f"{inside}/{entry.name}" if inside else entry.name, above)
+
+    def entry(self, entry: os.DirEntry[str], name: str, above: frozenset[object]) -> None:
+        """Keep a file, look into a folder, or skip."""
+        is_image = Path(entry.name).suffix.lower() in ENDINGS
+        is_plain = entry.is_file(follow_symlinks=False)
+        if is_plain and not is_image:
+            return
+        if reason := is_skipped(entry.name):
+            self.skipped[reason] += 1
+            return
+        try:
+            status = patiently(entry.stat, self.patience, AWAY)
+        except OSError as error:
+            self.unreachable(entry, name, is_image, error)
+            return
+        if stat.S_ISDIR(status.st_mode):
+            identity = _identity(entry.path, status)
+            if identity in above:
+                self.skipped["links to a folder that they are in"] += 1
+            else:
+                self.folder(name, above | {identity})
+        elif is_image and stat.S_ISREG(status.st_mode):
+            self.files.append((name, status.st_size, status.st_mtime_ns, ""))
+        elif is_image:
+            self.skipped["pipes, sockets and devices"] += 1
+
+    def unreachable(self, entry: os.DirEntry[str], name: str, is_image: bool, error: OSError) -> None:
+        """A link whose target is gone may be replaced where it was an image; a folder's images would be missing."""
+        reason = error.strerror or str(error)
+        if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            reason = f"a link to {shown(Path(entry.path).readlink())}, which is not there"
+        if not is_image:
+            raise ConfigError(
+                f"data.path: {shown(entry.path)} cannot be reached ({reason}). If it was a folder, its images would "
+                "be missing: mend or remove it"
+            )
+        self.files.append((name, 0, 0, reason))
+
+
+def _identity(path: str, status: os.stat_result) -> object:
+    """The same for two paths to one folder. Some shares give no inode numbers."""
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)

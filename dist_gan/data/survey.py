@@ -1,0 +1,136 @@
+"""One look at all files of a folder when it is opened: which can be used, what they are, and their fingerprint."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from dist_gan.data.decode import Broken, Look, Unclear, decode, examine
+from dist_gan.data.files import AWAY, Found, patiently, read, shown
+from dist_gan.data.source import Progress, Reading, fingerprint, most_broken
+from dist_gan.errors import ConfigError
+
+T = TypeVar("T")
+CONTENT_LIMIT = 256 << 20
+"""Bytes. The fingerprint of a folder up to this size reads all that is in its files."""
+SEVERAL = 5  # files named in one message
+BLOCK = 1024  # files given to threads at once
+CHECKED = 1000  # files of a large folder whose values are looked at, where these may be out of range
+
+
+@dataclass
+class Survey:
+    """What was seen when all files were looked at."""
+
+    fingerprint: str
+    broken: dict[int, str]
+    """Why files cannot be used."""
+    transparent: int
+    """How many images have an alpha channel or transparent colors."""
+
+
+@dataclass
+class _Seen:
+    digest: str = ""
+    reason: str = ""
+    unreachable: bool = False
+    unclear: str = ""
+    has_alpha: bool = False
+
+
+def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading: Reading) -> Survey:
+    """Look at every file once: its content where that is read anyway, and into `images` where these are kept.
+
+    Args:
+        found: the files.
+        look: what images are made of them.
+        skips: whether some may be broken.
+        images: uint8 [M, C, H, W], to be filled, or None. Those of broken files stay as they are.
+        reading: how to read.
+
+    Raises:
+        ConfigError: files cannot be used; it names them.
+    """
+    by_content = sum(found.sizes) <= CONTENT_LIMIT
+    count = len(found.names)
+    sampled = max(1, count // CHECKED)
+
+    def see(index: int) -> _Seen:
+        if index in found.lost:
+            return _Seen(reason=found.lost[index], unreachable=True)
+        seen = _Seen()
+        try:
+            if images is None and not by_content:
+                seen.has_alpha = patiently(
+                    lambda: _examined(found.path(index), look, index % sampled == 0), reading.patience, AWAY
+                )
+                return seen
+            content = read(found.path(index), reading.patience, AWAY)
+            seen.digest = hashlib.sha256(content).hexdigest()
+            image, seen.has_alpha = decode(content, look)
+            if images is not None:
+                images[index] = image
+        except Unclear as error:
+            seen.unclear = str(error)
+        except Broken as error:
+            seen.reason = str(error)
+        except OSError as error:
+            seen.reason, seen.unreachable = error.strerror or str(error), True
+        return seen
+
+    lines: list[str] = ["folder", f"skip_broken={skips}", f"content={by_content}"]
+    result = Survey("", {}, 0)
+    limit = most_broken(count) if skips else 0
+    for index, seen in enumerate(_each(see, range(count), "reading images", reading.progress)):
+        if seen.unclear:
+            raise ConfigError(f"data.path: {shown(found.path(index))}: {seen.unclear}")
+        if seen.reason:
+            result.broken[index] = seen.reason
+        result.transparent += seen.has_alpha
+        what = seen.digest if by_content else f"{found.sizes[index]} {found.times[index]}"
+        lines.append(f"{found.names[index]} {what}" + (" unreachable" if seen.unreachable else ""))
+        if len(result.broken) > limit + SEVERAL:
+            break
+    if len(result.broken) > limit or len(result.broken) == count:
+        raise ConfigError(_refusal(found, result.broken, skips))
+    result.fingerprint = fingerprint(*lines)
+    return result
+
+
+def _examined(path: str, look: Look, thoroughly: bool) -> bool:
+    with open(path, "rb") as file:
+        return examine(file, look, thoroughly)
+
+
+def _refusal(found: Found, broken: dict[int, str], skips: bool) -> str:
+    count = len(found.names)
+    files = [f"{shown(found.path(index))} ({reason})" for index, reason in list(broken.items())[:SEVERAL]]
+    more = ["and others"] if len(broken) > SEVERAL else []
+    listed = f"data.path: {files[0]}" if len(broken) == 1 else "data.path:\n  - " + "\n  - ".join(files + more) + "\n"
+    if skips:
+        return (
+            f"{listed} cannot be used. More than {min(most_broken(count), count - 1)} of {count:,} images are broken, "
+            "and data.skip_broken replaces no more. Mend or remove them"
+        )
+    return (
+        f"{listed} cannot be used. Mend or remove what is named, or set data.skip_broken=true, which puts other images "
+        "in the place of broken ones"
+    )
+
+
+def _each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
+    """`function` of each item, in order, by threads; reported from this one."""
+    reported = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(items), BLOCK):
+            for done, result in enumerate(pool.map(function, items[start : start + BLOCK]), start + 1):
+                if time.monotonic() - reported >= 0.1:
+                    progress(what, done, len(items))
+                    reported = time.monotonic()
+                yield result
+    progress(what, len(items), len(items))

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Forty pictures of different sizes and colours, in two sub-folders."""
+    for i in range(40):
+        path = tmp_path / "images" / ("cats" if i % 2 else "dogs") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + i, 30), (6 * i, 255 - 6 * i, 128)).save(path)
+    return tmp_path / "images"

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Source
+from dist_gan.errors import ConfigError
+from tests.data.streams import CPU, stream, take
+from tests.test_objective import members
+
+
+@pytest.fixture
+def source(request: pytest.FixtureRequest, folder: Path) -> Source:
+    kind = request.param
+    if issubclass(kind, MNIST):
+        request.getfixturevalue("mnist")
+    elif issubclass(kind, FashionMNIST | CIFAR10):
+        pytest.skip(f"{kind.__name__} is read from a made-up archive in another test; it cannot be fetched everywhere")
+    return kind(path=str(folder), size=16) if kind is Folder else kind()
+
+
+@pytest.mark.parametrize("source", members(AnySource), ids=lambda kind: kind.__name__, indirect=True)
+def test_contract(source: Source) -> None:
+    """Shapes and ranges; the order depends on the seed alone, not on processes; any place can be jumped to."""
+    whole = take(stream(source), 4)
+    for k, batch in enumerate(whole):
+        assert batch.images.shape == (32, *source.shape)
+        assert batch.images.dtype == torch.float32
+        assert batch.images.min() >= -1
+        assert batch.images.max() <= 1
+        assert batch.labels.dtype == torch.int64
+        assert len(batch.labels) in (0, 32)
+        assert batch.ordinals == range(32 * k, 32 * k + 32)
+    for rank in (0, 1):
+        for batch, mine in zip(whole, take(stream(source, rank=rank, processes=2), 4), strict=True):
+            half = slice(16 * rank, 16 * rank + 16)
+            assert torch.equal(mine.images, batch.images[half])
+            assert mine.ordinals == batch.ordinals[half]
+    assert torch.equal(take(stream(source), 1, images_seen=64)[0].images, whole[2].images)
+    assert not torch.equal(take(stream(source, seed=1), 1)[0].images, whole[0].images)
+    assert source.open(CPU).fingerprint == source.open(CPU).fingerprint
+
+
+def test_every_pass_shows_every_image_once() -> None:
+    source = Generated(size=8, count=50)
+    images = torch.cat([batch.images for batch in take(stream(source, batch_size=20), 5)])  # two passes, no gap
+    first, second = images[:50], images[50:]
+    key = [image.flatten().tolist() for image in first]
+    assert sorted(key) == sorted(image.flatten().tolist() for image in second)
+    assert key != [image.flatten().tolist() for image in second]
+
+
+def test_fewer_images_than_a_batch() -> None:
+    with pytest.raises(ConfigError, match=r"10 images are fewer than one batch of 32.*batch_size=10"):
+        stream(Generated(size=8, count=10))
+
+
+def test_flips_are_by_ordinal() -> None:
+    source = Generated(size=8, count=64)
+    plain, flipped = take(stream(source), 1)[0], take(stream(source.model_copy(update={"flip": True})), 1)[0]
+    mirrored = [torch.equal(a.flip(2), b) for a, b in zip(plain.images, flipped.images, strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(plain.images, flipped.images, strict=True)]
+    assert all(a or b for a, b in zip(mirrored, same, strict=True))
+    assert 8 < sum(mirrored) < 24
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_workers_do_not_change_the_order(folder: Path, workers: int) -> None:
+    resident = take(stream(Folder(path=str(folder), size=16, labels=True)), 3)
+    read = take(stream(Folder(path=str(folder), size=16, labels=True, workers=workers, resident_megabytes=0)), 3)
+    for a, b in zip(resident, read, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
