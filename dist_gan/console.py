@@ -97,6 +97,9 @@ class Console:
             left = duration((images - images_seen) / rate) if rate else "?"
             self._print(f"{images_seen:,} of {images:,} images  {escape(text)}  {left} left")
 
+    def reading(self, what: str, done: int, total: int) -> None:
+        """How far the reading of many files is."""
+
     def advance(self, images_seen: int) -> None:
         """An update is done: the bar moves. Nothing is asked of the device."""
         if self._progress is not None:

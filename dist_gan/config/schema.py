@@ -115,7 +115,7 @@ class Config(Part):
 
     def mistakes(self, world: int) -> list[str]:
         """Combinations that cannot work on `world` processes; each says what to change."""
-        found = self.networks.mistakes(self.data.shape)
+        found = self.data.mistakes(self.run) + self.networks.mistakes(self.data.shape)
         if self.processes and self.processes != world:
             found.append(
                 f"processes: {self.processes} expected, and the launcher started {world}. Use launch/local.sh or "
@@ -134,8 +134,9 @@ class Config(Part):
                 f"data.labels: {self.networks.name} is not conditional, so labels would change nothing. Set {how}, or "
                 "data.labels=false"
             )
-        if labels is False and self.networks.is_conditional:
-            found.append("networks.conditional: the networks are given each sample's class. Set data.labels=true too")
+        if self.networks.is_conditional and not self.data.has_labels:
+            how = "Set data.labels=true too" if labels is False else f"{self.data.name} has no labels"
+            found.append(f"networks.conditional: these networks are given each sample's class. {how}")
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
         return found

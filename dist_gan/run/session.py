@@ -13,11 +13,12 @@ from dist_gan.config.command_line import dump
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
 from dist_gan.data import Dataset
+from dist_gan.data.source import Reading
 from dist_gan.distributed.launch import check_launch, world
 from dist_gan.distributed.numerics import preserved
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.stopping import Stopping
-from dist_gan.distributed.timing import SLACK
+from dist_gan.distributed.timing import SLACK, patience_with_data
 from dist_gan.distributed.watchdog import Watchdog
 from dist_gan.errors import ConfigError
 from dist_gan.formatting import duration
@@ -96,7 +97,8 @@ def _run(
     with stopping.listening():
         for warning in config.unwise() + processes.unwise(config.precision):
             console.warn(warning)
-        dataset = processes.on_all_ranks(lambda: config.data.open(processes.device))
+        reading = Reading(patience_with_data(config.timeout), console.reading)
+        dataset = processes.on_all_ranks(lambda: config.data.open(processes.device, reading))
         stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
         try:
             found = processes.on_all_ranks(
