@@ -15,6 +15,7 @@ from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1, R2, WGANGP
 from dist_gan.optim.ema import EMA
 from dist_gan.optim.optimizers import Adam
+from dist_gan.shapes import DataShape
 
 BATCH = 64
 SEED = 5
@@ -37,14 +38,14 @@ def game(
     optimizer = Adam(learning_rate=1e-3, clip=1.0)
     return Game(
         processes,
-        recipe.build(data.shape, SEED),
+        recipe.build(DataShape(data.shape, 0), SEED),
         objective or Objective(),
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
         ema=EMA(half_life_images=500),
         seed=SEED,
         batch_size=BATCH,
-        **options,
+        **{"batch_multiple": recipe.batch_multiple, **options},
     )
 
 
