@@ -23,7 +23,7 @@ from dist_gan.data import fetch as fetching
 from dist_gan.data.__main__ import main as fetch_main
 from dist_gan.data.fetch import MNIST_FILES, fetch_mnist
 from dist_gan.errors import ConfigError
-from tests.test_objective import members
+from tests.support.unions import members
 
 CPU = torch.device("cpu")
 
