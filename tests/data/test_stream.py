@@ -6,7 +6,7 @@ import torch
 from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Source
 from dist_gan.errors import ConfigError
 from tests.data.streams import CPU, stream, take
-from tests.objective.test_objective import members
+from tests.support.unions import members
 
 
 @pytest.fixture

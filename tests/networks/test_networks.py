@@ -1,15 +1,13 @@
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
 
-from dist_gan.networks import DCGAN, MLP, AnyRecipe, Recipe, measure_statistics
-from dist_gan.networks.layers import GroupBatchNorm2d
+from dist_gan.networks import DCGAN, MLP, AnyRecipe, Recipe
+from dist_gan.networks.layers import GroupBatchNorm2d, measure_batch_norm
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.sampling.generate import generate, sample_latents
-from dist_gan.shapes import ImageShape
-from tests.test_objective import members
+from dist_gan.shapes import DataShape, ImageShape
+from tests.support.unions import members
 
 RECIPES: list[Recipe] = [kind() for kind in members(AnyRecipe)]
 SHAPES = [ImageShape(1, 28, 28), ImageShape(1, 32, 32), ImageShape(3, 64, 64)]
@@ -27,20 +25,20 @@ def test_contract(recipe: Recipe, shape: ImageShape) -> None:
         assert "data.size" in recipe.mistakes(shape)[0]
         return
     torch.manual_seed(1)
-    G, D = recipe.build(shape, 3)
+    G, D = recipe.build(DataShape(shape), 3)
     torch.manual_seed(2)
-    again, other = recipe.build(shape, 3), recipe.build(shape, 4)
-    n = recipe.whole * 2
+    again, other = recipe.build(DataShape(shape), 3), recipe.build(DataShape(shape), 4)
+    n = recipe.batch_multiple * 2
     z = sample_latents(0, range(n), G.latent)
-    images = G(z, noise(G.noise_bits, n))
+    images = G(z, None, noise(G.noise_bits, n))
     assert images.shape == (n, *shape)
     assert images.abs().max() <= 1
-    logits = D(images, noise(D.noise_bits, n))
+    logits = D(images, None, noise(D.noise_bits, n))
     assert logits.shape == (n,)
     (logits.sum() + images.sum()).backward()
     for name, parameter in [*G.named_parameters(), *D.named_parameters()]:
         assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0 or "layers.5.bias" in name or recipe.whole > 1, name
+        assert parameter.grad.abs().sum() > 0 or "layers.5.bias" in name or recipe.batch_multiple > 1, name
     for mine, same, different in zip(
         [*G.parameters(), *D.parameters()],
         [*again.generator.parameters(), *again.discriminator.parameters()],
@@ -54,7 +52,7 @@ def test_contract(recipe: Recipe, shape: ImageShape) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_logits_are_not_squashed(recipe: Recipe) -> None:
     """A sigmoid or tanh before a with-logits loss is a tutorial's bug: scale the last layer, and D follows."""
-    D = recipe.build(ImageShape(1, 32, 32), 0).discriminator
+    D = recipe.build(DataShape(ImageShape(1, 32, 32)), 0).discriminator
     last = [layer for layer in D.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     images = torch.rand(32, 1, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -73,7 +71,7 @@ def layer_sizes(network: nn.Module) -> list[int]:
 
 
 def test_the_mlp_is_the_seeds() -> None:
-    G, D = MLP().build(ImageShape(1, 28, 28), 0)
+    G, D = MLP().build(DataShape(ImageShape(1, 28, 28)), 0)
     assert layer_sizes(G) == [100, 32, 64, 128, 784]
     assert layer_sizes(D) == [784, 128, 64, 32, 1]
     assert sum(p.numel() for p in G.parameters()) == 114_800
@@ -82,11 +80,11 @@ def test_the_mlp_is_the_seeds() -> None:
 
 
 def test_the_mlp_drops_three_in_ten_hidden_units_and_only_in_training() -> None:
-    D = MLP().build(ImageShape(1, 28, 28), 0).discriminator
+    D = MLP().build(DataShape(ImageShape(1, 28, 28)), 0).discriminator
     seen: list[torch.Tensor] = []
     D.tower.layers[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.rand(200, 1, 28, 28)
-    D(images, noise(D.noise_bits, 200))
+    D(images, None, noise(D.noise_bits, 200))
     assert abs((seen[0] == 0).float().mean() - 0.3) < 0.01
     D(images)
     assert (seen[1] == 0).sum() == 0
@@ -97,7 +95,7 @@ def test_the_mlp_drops_three_in_ten_hidden_units_and_only_in_training() -> None:
 @pytest.mark.parametrize(("size", "count"), [(32, (1_066_880, 661_248)), (64, (3_576_704, 2_765_568))])
 def test_the_dcgan_is_the_papers(size: int, count: tuple[int, int]) -> None:
     channels = 1 if size == 32 else 3
-    G, D = DCGAN().build(ImageShape(channels, size, size), 0)
+    G, D = DCGAN().build(DataShape(ImageShape(channels, size, size)), 0)
     up = [layer for layer in G.modules() if isinstance(layer, nn.ConvTranspose2d)]
     down = [layer for layer in D.modules() if isinstance(layer, nn.Conv2d)]
     assert [(x.kernel_size, x.stride, x.padding) for x in up[1:]] == [((4, 4), (2, 2), (1, 1))] * (len(up) - 1)
@@ -118,31 +116,35 @@ def test_group_batch_norm_is_batch_norm_over_each_group() -> None:
     torch.testing.assert_close(layer(x), torch.cat([ordinary(part) for part in x.split(4)]))
     torch.testing.assert_close(layer(x)[4:8], layer(x[4:8]))
     assert torch.equal(layer.running_mean, torch.zeros(3))
-    with pytest.raises(AssertionError, match="whole groups"):
+    with pytest.raises(AssertionError, match="full groups"):
         layer(x[:6])
 
 
 def test_measured_statistics_make_eval_agree_with_training_on_average() -> None:
-    G = DCGAN(latent=8, width=8, group=16).build(ImageShape(1, 16, 16), 0).generator
+    G = DCGAN(latent=8, width=8, group=16).build(DataShape(ImageShape(1, 16, 16)), 0).generator
     with torch.no_grad():
         for parameter in G.parameters():
             parameter.mul_(1 if parameter.dim() == 1 else 20)
     z = sample_latents(0, range(512), 8)
-    measure_statistics(G, z)
+    before = {name: buffer.clone() for name, buffer in G.named_buffers()}
+    measured = measure_batch_norm(G, z)
     assert not G.training
-    first = next(layer for layer in G.modules() if isinstance(layer, GroupBatchNorm2d))
+    assert measured.keys() == before.keys()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in G.named_buffers()), "nothing of it is changed"
+    name = next(name for name, layer in G.named_modules() if isinstance(layer, GroupBatchNorm2d))
     inputs = G.layers[0](z[:, :, None, None])
-    torch.testing.assert_close(first.running_mean, inputs.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(first.running_var, inputs.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-5)
-    measured: dict[str, Any] = {name: buffer.clone() for name, buffer in G.named_buffers()}
-    measure_statistics(G, z)
-    assert all(torch.equal(buffer, measured[name]) for name, buffer in G.named_buffers())
+    mean, var = measured[f"{name}.running_mean"], measured[f"{name}.running_var"]
+    torch.testing.assert_close(mean, inputs.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(var, inputs.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-5)
+    again = measure_batch_norm(G, z)
+    assert all(torch.equal(value, measured[key]) for key, value in again.items())
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_same_seed_gives_the_same_image_alone_or_among_many(recipe: Recipe) -> None:
-    G = recipe.build(ImageShape(1, 32, 32), 0).generator
-    measure_statistics(G, normal(noise(G.latent, 32)))
+    G = recipe.build(DataShape(ImageShape(1, 32, 32)), 0).generator
+    G.load_state_dict(measure_batch_norm(G, normal(noise(G.latent, 32))), strict=False)
+    G.eval()
     many = generate(G, sample_latents(4, range(50), G.latent))
     few = generate(G, sample_latents(4, range(3), G.latent))
     middle = generate(G, sample_latents(4, range(37, 38), G.latent))

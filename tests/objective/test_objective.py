@@ -1,7 +1,7 @@
 """Losses, penalties and the objective: hand values, signs, finite differences, contracts over every member."""
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,16 +19,12 @@ from dist_gan.objective.losses import (
     Relativistic,
     Wasserstein,
 )
-from dist_gan.objective.objective import Objective
+from dist_gan.objective.objective import Due, Microbatch, Objective, latents_and_noise
 from dist_gan.objective.penalties import R1, R2, WGANGP, AnyPenalty, Penalty
 from dist_gan.optim.schedules import AnySchedule, Constant, Cosine, Linear
 from dist_gan.randomness import Purpose, draw
-from dist_gan.shapes import ImageShape
-
-
-def members(union: Any) -> list[Any]:
-    return list(get_args(get_args(union)[0]))
-
+from dist_gan.shapes import DataShape, ImageShape
+from tests.support.unions import members
 
 LOSSES: list[Loss] = [kind() for kind in members(AnyLoss)]
 PENALTIES: list[Penalty] = [kind() for kind in members(AnyPenalty)]
@@ -101,7 +97,7 @@ class Smooth(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 24, dtype=torch.float64).view(12, 2))
 
-    def forward(self, images: Tensor, noise: Tensor | None = None, full_precision: bool = False) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return torch.tanh(images.flatten(1) @ self.weight).square().sum(1)
 
 
@@ -152,22 +148,22 @@ def test_lazy_penalties_keep_their_mean_strength() -> None:
 
 
 def terms(objective: Objective, D: Any, augment: Augment | None = None) -> Any:
+    """A turn of D on six samples, all penalties due: (terms, fake images, microbatch, networks)."""
     shape = ImageShape(1, 4, 4)
-    recipe = MLP(latent=3, width=2, dropout=0.3)
-    networks = recipe.build(shape, 0)
+    networks = MLP(latent=3, width=2, dropout=0.3).build(DataShape(shape), 0)
     augment = augment or NoAugment()
-    needs = objective.needs(networks.generator, networks.discriminator, augment, last=True)
-    bits = draw(0, needs, range(6))
+    needs = objective.needs(*networks, augment, "D") | objective.needs(*networks, augment, "G")
     real, fake = (torch.rand(6, *shape, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in (0, 1))
-    D = D or networks.discriminator
-    strengths = objective.strengths(0, 6)
-    return objective.discriminator(D, real, fake, bits, augment, strengths), real, fake, bits, networks
+    given = Microbatch(real, None, draw(0, needs, range(6)))
+    factors = [torch.tensor(penalty.strength(0, 6)) for penalty in objective.penalties]
+    due = [Due(p.name, p, factor, {}, slice(0)) for p, factor in zip(objective.penalties, factors, strict=True)]
+    return objective.discriminator(D or networks.discriminator, fake, given, augment, due), fake, given, networks
 
 
 def test_d_sees_everything_in_one_call_and_what_is_penalised_in_full_precision() -> None:
     calls: list[tuple[int, bool]] = []
 
-    def spy(images: Tensor, noise: Tensor | None, full_precision: bool = False) -> Tensor:
+    def spy(images: Tensor, condition: Any, noise: Tensor | None, full_precision: bool = False) -> Tensor:
         calls.append((len(images), full_precision))
         return images.flatten(1).square().sum(1)
 
@@ -181,17 +177,17 @@ def test_d_sees_everything_in_one_call_and_what_is_penalised_in_full_precision()
 def test_mixed_images_lie_between_and_differ_by_sample() -> None:
     seen: list[Tensor] = []
 
-    def spy(images: Tensor, noise: Tensor | None, full_precision: bool = False) -> Tensor:
+    def spy(images: Tensor, condition: Any, noise: Tensor | None, full_precision: bool = False) -> Tensor:
         if full_precision:
             seen.append(images)
         return images.flatten(1).square().sum(1)
 
-    _, real, fake, _, _ = terms(Objective(penalties=(WGANGP(),)), spy)
-    share = ((seen[0].detach() - real) / (fake - real)).flatten(1)
-    assert torch.allclose(share, share[:, :1].expand_as(share), atol=1e-3)
-    assert share[:, 0].min() > 0
-    assert share[:, 0].max() < 1
-    assert share[:, 0].std() > 0.1
+    _, fake, given, _ = terms(Objective(penalties=(WGANGP(),)), spy)
+    mix = ((seen[0].detach() - given.real) / (fake - given.real)).flatten(1)
+    assert torch.allclose(mix, mix[:, :1].expand_as(mix), atol=1e-3)
+    assert mix[:, 0].min() > 0
+    assert mix[:, 0].max() < 1
+    assert mix[:, 0].std() > 0.1
 
 
 @pytest.mark.parametrize("augment", [kind() for kind in members(AnyAugment)], ids=lambda augment: augment.name)
@@ -247,9 +243,18 @@ def test_r1_and_r2_look_at_the_images_they_are_named_for() -> None:
 
 def test_relativistic_generator_sees_real_images() -> None:
     objective = Objective(loss=Relativistic())
-    _, real, fake, bits, networks = terms(objective, None)
-    fake = fake.requires_grad_()
-    found = objective.generator(networks.discriminator, real, fake, bits, NoAugment())
+    _, _, given, networks = terms(objective, None)
+    made: list[Tensor] = []
+
+    def G(latents: Tensor, condition: Any, noise: Tensor | None) -> Tensor:
+        made.append(networks.generator(latents, condition, noise).detach().requires_grad_())
+        return made[0]
+
+    D = networks.discriminator
+    latents, noise = latents_and_noise(given.bits[Purpose.G_TURN_GENERATE], networks.generator.latent, torch.float32)
+    found = objective.generator(G, D, latents, noise, given, NoAugment())
     assert found.real is not None
-    assert torch.autograd.grad(found.loss, fake)[0].abs().sum() > 0
-    assert isinstance(networks.discriminator, Discriminator)
+    assert torch.autograd.grad(found.loss, made[0])[0].abs().sum() > 0
+    other = given._replace(real=-given.real)
+    assert objective.generator(networks.generator, D, latents, noise, other, NoAugment()).loss != found.loss
+    assert isinstance(D, Discriminator)
