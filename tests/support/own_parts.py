@@ -50,7 +50,7 @@ class Controlled(Augment):
     """Fades images towards grey, the more the surer D is of real ones (a controller as in ADA)."""
 
     name: Literal["controlled"] = "controlled"
-    target: float = -0.5
+    target: float = -1
     step: float = Field(0.05, gt=0)
 
     def initial_state(self) -> dict[str, Tensor]:
@@ -59,8 +59,11 @@ class Controlled(Augment):
     def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
         return images * (1 - state["strength"]).to(images.dtype)
 
+    def observe(self, real: Tensor, fake: Tensor) -> Tensor:
+        return real
+
     def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        return {"strength": (state["strength"] + self.step * (mean - self.target).sign()).clamp(0, 0.9)}
+        return {"strength": (state["strength"] + self.step * (mean - self.target)).clamp(0, 0.9)}
 
 
 class PathLength(GeneratorPenalty):
