@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from dist_gan.data import MNIST
 from dist_gan.run import checkpoint
-from dist_gan.sample import load_generator
+from dist_gan.run.restore import load_generator
 from dist_gan.sampling.generate import generate, sample_latents
 from tests.support.commands import train
 
 IMAGES = 800_000
+CONDITIONAL_IMAGES = 800_000
 CPU = torch.device("cpu")
 
 
@@ -35,6 +36,7 @@ def predictions(model: nn.Module, images: Tensor) -> Tensor:
     return torch.softmax(model(images.float() / 255), 1)
 
 
+@pytest.mark.slow
 def test_the_digits_are_digits(tmp_path: Path, mnist: Path) -> None:
     run = tmp_path / "run"
     arguments = [f"run={run}", f"images={IMAGES}", "track.wandb=disabled", "sample.every=10000000"]
@@ -60,6 +62,30 @@ def test_the_digits_are_digits(tmp_path: Path, mnist: Path) -> None:
     noise = torch.randint(0, 256, (500, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     shares = torch.bincount(predictions(model, noise).argmax(1), minlength=10) / 500
     assert shares.min() < 0.005, "noise must not pass this test"
+
+
+@pytest.mark.slow
+def test_the_digits_are_those_asked_for(tmp_path: Path, mnist: Path) -> None:
+    """Of at least 9 of the 10 classes, 90% of the samples are what was asked for."""
+    run = tmp_path / "run"
+    arguments = [f"run={run}", f"images={CONDITIONAL_IMAGES}", "networks.conditional=true", "sample.every=10000000"]
+    assert train.main([*arguments, "track.wandb=disabled"]) == 0
+    generator = load_generator(run, "cpu")
+    asked = torch.arange(10).repeat_interleave(200)
+    samples = generate(generator, sample_latents(1, range(2000), generator.latent), asked)
+    assert (fit(asked, samples) >= 0.9).sum() >= 9
+    # Images that are not those that were asked for must not pass.
+    assert (fit(asked.roll(200), samples) >= 0.9).sum() == 0
+
+
+def fit(asked: Tensor, samples: Tensor) -> Tensor:
+    """[10]: how many of each class's samples are what was asked for, as a part of all."""
+    real = MNIST().open(CPU)
+    model = classifier(real.images, real.labels)  # type: ignore[attr-defined]
+    right = (predictions(model, samples).argmax(1) == asked).double()
+    found = torch.stack([right[asked == label].mean() for label in range(10)])
+    print("asked for and found:", " ".join(f"{value:.0%}" for value in found))
+    return found
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
