@@ -6,13 +6,16 @@ from pydantic import Field
 
 from dist_gan.data.folder import Folder
 from dist_gan.data.generated import Generated
+from dist_gan.data.in_memory import Given, given
 from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 from dist_gan.errors import DataError
 from dist_gan.shapes import ImageShape
 
-AnySource = Annotated[MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated, Field(discriminator="name")]
+AnySource = Annotated[
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated | Given, Field(discriminator="name")
+]
 
 __all__ = [
     "CIFAR10",
@@ -24,9 +27,11 @@ __all__ = [
     "FashionMNIST",
     "Folder",
     "Generated",
+    "Given",
     "ImageShape",
     "Reading",
     "Source",
     "StackedMNIST",
     "Stream",
+    "given",
 ]

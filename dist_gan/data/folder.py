@@ -170,9 +170,9 @@ class _Files(Indexed[Item]):
     def error(self, index: int, reason: str) -> DataError:
         """What to say when a file that was there at the start cannot be used."""
         return DataError(
-            f"data: {shown(self.found.path(index))} cannot be used ({reason}). If it changed during the run, put it "
-            "back as it was: the run goes on with it. Else mend or remove the file, or set data.skip_broken=true, "
-            "which puts other images in the place of broken ones; either is other data, and begins a new run"
+            f"data: {shown(self.found.path(index))} cannot be used ({reason}). Put it back as it was, and "
+            "the same command goes on. Or begin a new run: mend or remove it first, or set data.skip_broken=true, "
+            "which puts the next image in the place of a broken one"
         )
 
 

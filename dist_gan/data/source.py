@@ -3,6 +3,7 @@ the data sets that sources open."""
 
 import hashlib
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,20 @@ Progress = Callable[[str, int, int], None]
 
 def _silent(what: str, done: int, total: int) -> None:
     pass
+
+
+def throttled(progress: Progress) -> Progress:
+    """`progress`, called about ten times a second, and when all is done."""
+    heard = time.monotonic()
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal heard
+        now = time.monotonic()
+        if done == total or now - heard >= 0.1:
+            progress(what, done, total)
+            heard = now
+
+    return report
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from dist_gan.data.decode import Broken, Look, Unclear, decode, examine
 from dist_gan.data.files import AWAY, Found, patiently, read, shown
-from dist_gan.data.source import Progress, Reading, fingerprint, most_broken
+from dist_gan.data.source import Progress, Reading, fingerprint, most_broken, throttled
 from dist_gan.errors import ConfigError
 
 T = TypeVar("T")
@@ -125,12 +124,9 @@ def _refusal(found: Found, broken: dict[int, str], skips: bool) -> str:
 
 def _each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
     """`function` of each item, in order, by threads; reported from this one."""
-    reported = time.monotonic()
+    report = throttled(progress)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(items), BLOCK):
             for done, result in enumerate(pool.map(function, items[start : start + BLOCK]), start + 1):
-                if time.monotonic() - reported >= 0.1:
-                    progress(what, done, len(items))
-                    reported = time.monotonic()
+                report(what, done, len(items))
                 yield result
-    progress(what, len(items), len(items))

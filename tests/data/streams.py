@@ -1,4 +1,4 @@
-"""Streams of a source, and small files, for the tests of data."""
+"""Streams of a source, and opened folders, for the tests of data."""
 
 import itertools
 from pathlib import Path

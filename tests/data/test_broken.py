@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dist_gan.data import Batch, DataError, Folder, Stream, files, survey
+from dist_gan.data import Batch, DataError, Stream, files, survey
 from dist_gan.data import folder as module
 from dist_gan.data.source import Dataset, Reading, Streamed
 from tests.data.streams import CPU, opened, refused, take
@@ -87,7 +87,7 @@ def test_what_breaks_later_is_named_once(noise: Path, workers: int, fate: Callab
         indexed(dataset)
     text = str(error.value)
     assert text.startswith(f"data: {noise / 'b' / '13.png'} cannot be used (")
-    assert "put it back as it was" in text
+    assert "Put it back as it was, and the same command goes on" in text
     assert "data.skip_broken=true" in text
     assert "Traceback" not in text
     assert text.count("13.png") == 1
@@ -207,7 +207,7 @@ def test_an_unreadable_file_is_named_at_the_start(noise: Path, monkeypatch: pyte
     assert opened(noise, skip_broken=True).fingerprint != replaced.fingerprint
 
 
-def test_an_error_of_ours_is_not_hidden(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_not_a_broken_image(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = opened(noise, resident_megabytes=0, workers=0)
 
     def decode(*arguments: Any) -> Any:
@@ -216,7 +216,3 @@ def test_an_error_of_ours_is_not_hidden(noise: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "decode", decode)
     with pytest.raises(MemoryError):
         indexed(dataset)
-
-
-def test_what_to_do_is_said_in_the_options_help() -> None:
-    assert "instead of ending the run" in str(Folder.model_fields["skip_broken"].description)

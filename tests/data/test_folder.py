@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from dist_gan.data import Folder, survey
+from dist_gan.data import Folder, source, survey
 from dist_gan.data.source import Reading
-from tests.data.streams import CPU, images, opened, refused, stream, take
+from tests.data.streams import images, opened, refused, stream, take
 
 
 def test_folder_reads_what_is_there(folder: Path) -> None:
@@ -51,9 +51,9 @@ def test_height_and_width(tmp_path: Path) -> None:
     tall.paste(255, (0, 0, 40, 40))
     tall.save(tmp_path / "a.png")
     for megabytes in (0, 100):
-        source = Folder(path=str(tmp_path), size="80x40", resident_megabytes=megabytes, workers=0)
-        assert source.shape == (3, 80, 40)
-        (batch,) = take(stream(source, batch_size=1), 1)
+        data = Folder(path=str(tmp_path), size="80x40", resident_megabytes=megabytes, workers=0)
+        assert data.shape == (3, 80, 40)
+        (batch,) = take(stream(data, batch_size=1), 1)
         assert batch.images.shape == (1, 3, 80, 40)
         assert (batch.images[0, :, :40] == 1).all()
         assert (batch.images[0, :, 40:] == -1).all()
@@ -117,22 +117,22 @@ def test_above_the_limit_the_fingerprint_is_of_sizes_and_times(tmp_path: Path, m
 @pytest.mark.parametrize("megabytes", [0, 100])
 def test_reading_reports_how_far_it_is(folder: Path, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr(survey.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(source.time, "monotonic", lambda: next(clock))
     heard: list[tuple[str, int, int]] = []
     opened(folder, Reading(progress=lambda *report: heard.append(report)), resident_megabytes=megabytes, workers=0)
-    assert heard == [("reading images", done, 40) for done in [*range(1, 41), 40]]
+    assert heard == [("reading images", done, 40) for done in range(1, 41)]
 
 
 def test_a_run_inside_the_data_is_a_mistake(folder: Path, tmp_path: Path) -> None:
-    source = Folder(path=str(folder))
+    data = Folder(path=str(folder))
     (tmp_path / "link").symlink_to(folder)
     for run in (folder, folder / "runs" / "a", tmp_path / "link" / "a"):
-        (mistake,) = source.mistakes(str(run))
+        (mistake,) = data.mistakes(str(run))
         assert "data.path: the run's folder" in mistake
         assert "lies inside" in mistake
     assert Folder(path=str(tmp_path / "link")).mistakes(str(folder / "a"))
     for run in (tmp_path, tmp_path / "images-2", folder / ".runs" / "a"):
-        assert source.mistakes(str(run)) == []
+        assert data.mistakes(str(run)) == []
     assert "does not know" in Folder(path="~nobody-of-this-name/x").mistakes("runs/a")[0]
 
 
@@ -146,5 +146,3 @@ def test_labels_follow_folders(tmp_path: Path) -> None:
     assert dataset.images[:, 0, 0, 0].tolist() == [0, 50, 100, 150]  # type: ignore[attr-defined]
     assert Folder(path="x", labels=True).has_labels
     assert not Folder(path="x").has_labels
-    assert Folder(path="x").open  # a source is made without a look at its folder
-    assert CPU.type == "cpu"

@@ -31,6 +31,29 @@ def test_stacked_mnist_spells_numbers(mnist: Path) -> None:
     singles = MNIST().open(CPU).images  # type: ignore[attr-defined]
     hundreds = ((batch[0].images[0, 0] + 1) * 127.5).round().to(torch.uint8)
     assert any(torch.equal(hundreds, image) for image in singles[:, 0])
+    plain = take(stream(StackedMNIST(), batch_size=512), 1)[0]
+    assert torch.equal(plain.images, batch[0].images)
+    assert len(plain.labels) == 0
+
+
+def test_classes_have_names(mnist: Path) -> None:
+    assert MNIST().open(CPU).classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert FashionMNIST.classes[9] == "Ankle boot"
+    assert len(FashionMNIST.classes) == 10
+    stacked = StackedMNIST(labels=True)
+    assert stacked.has_labels
+    assert stacked.open(CPU).classes[137] == "137"
+    assert stacked.open(CPU).classes[7] == "007"
+    assert len(stacked.open(CPU).classes) == 1000
+    assert not StackedMNIST().has_labels
+    assert StackedMNIST().open(CPU).classes == ()
+
+
+def test_the_names_of_classes_are_torchvisions() -> None:
+    from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
+
+    assert list(FashionMNIST.classes) == TorchvisionFashionMNIST.classes
+    assert " ".join(CIFAR10.classes) == "airplane automobile bird cat deer dog frog horse ship truck"
 
 
 def test_torchvision_sets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,6 +73,8 @@ def test_torchvision_sets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).exists())
     dataset = CIFAR10().open(CPU)
     assert len(dataset) == 100
+    assert dataset.classes == CIFAR10.classes
+    assert CIFAR10().has_labels
     images, labels = next(dataset.batches([range(2)], lambda r: torch.arange(2), lambda r, k: torch.arange(0)))
     assert images.shape == (2, 3, 32, 32)
     assert images[0, 0, 0, :3].tolist() == [0, 1, 2]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Source
+from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Given, Source, given
 from dist_gan.errors import ConfigError
 from tests.data.streams import CPU, stream, take
 from tests.support.unions import members
@@ -16,6 +16,8 @@ def source(request: pytest.FixtureRequest, folder: Path) -> Source:
         request.getfixturevalue("mnist")
     elif issubclass(kind, FashionMNIST | CIFAR10):
         pytest.skip(f"{kind.__name__} is read from a made-up archive in another test; it cannot be fetched everywhere")
+    if kind is Given:
+        return given(Generated(size=16, channels=3, count=100).open(CPU).images, range(100))  # type: ignore[attr-defined]
     return kind(path=str(folder), size=16) if kind is Folder else kind()
 
 
@@ -38,7 +40,13 @@ def test_contract(source: Source) -> None:
             assert mine.ordinals == batch.ordinals[half]
     assert torch.equal(take(stream(source), 1, images_seen=64)[0].images, whole[2].images)
     assert not torch.equal(take(stream(source, seed=1), 1)[0].images, whole[0].images)
-    assert source.open(CPU).fingerprint == source.open(CPU).fingerprint
+    dataset = source.open(CPU)
+    assert source.open(CPU).fingerprint == dataset.fingerprint
+    assert source.has_labels == bool(dataset.classes) == bool(len(whole[0].labels))
+    assert all(batch.labels.max() < len(dataset.classes) for batch in whole if len(batch.labels))
+    assert dataset.shape == source.shape
+    assert dataset.notes == ()
+    assert source.mistakes("runs/a") == []
 
 
 def test_every_pass_shows_every_image_once() -> None:
