@@ -1,3 +1,3 @@
 """dist_gan trains GANs: same config, same seed, same model, on one process or sixty-four, interrupted or not."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

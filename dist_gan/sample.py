@@ -13,7 +13,7 @@ import itertools
 
 import torch
 
-from dist_gan.errors import CheckpointError, ConfigError
+from dist_gan.errors import ConfigError, RunError
 from dist_gan.networks import Generator
 from dist_gan.run.restore import find_checkpoint, load_generator
 from dist_gan.sampling.generate import generate, sample_latents, slerp
@@ -43,12 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in passed_over:
             print(f"dist_gan.sample: {line}", file=sys.stderr)
         written = _write(load_generator(path), **options)
-    except ConfigError as error:
+    except RunError as error:
         print(f"dist_gan.sample: {error}", file=sys.stderr)
-        return 2
-    except CheckpointError as error:
-        print(f"dist_gan.sample: {error}", file=sys.stderr)
-        return 3
+        return error.exit_code
     print(f"{written} (from {path})")
     return 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dist_gan.console import Console
 from dist_gan.formatting import duration
-from dist_gan.run.folder import RunFolder
+from dist_gan.run.folder import RunFolder, checkpoints_in
 
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]
 
@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def describe(run: RunFolder, now: float) -> dict[str, str]:
     """Column -> text, and `why`: the reason of an end that was not in good order. `now`: seconds since the epoch."""
-    status = run.read_status()
+    try:
+        status = run.read_status()
+    except OSError as error:
+        return dict.fromkeys(COLUMNS, "") | {"run": str(run.path), "state": "unknown", "why": str(error)}
     state, seen, images = status.get("state", "unknown"), status.get("images_seen", 0), status.get("images")
     alive = state in ("starting", "running")
     silent = now - _sign_of_life(run, status)
@@ -85,10 +88,14 @@ def _sign_of_life(run: RunFolder, status: dict[str, Any]) -> float:
 
 
 def _last_checkpoint(run: RunFolder, now: float) -> str:
-    found = sorted(run.checkpoints.glob("images-*"))
+    try:
+        found = checkpoints_in(run.checkpoints)
+        written = found[-1].stat().st_mtime if found else 0.0
+    except OSError as error:
+        return f"unknown ({error})"
     if not found:
         return "none"
-    return f"{int(found[-1].name.removeprefix('images-')):,}, {duration(now - found[-1].stat().st_mtime)} ago"
+    return f"{int(found[-1].name.removeprefix('images-')):,}, {duration(now - written)} ago"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ usage() {
 entry=train
 examine() { entry=doctor; }
 
+# is_config ARGUMENT: whether a first argument is the config's path, which may hold `=` and commas. `configured` in
+# dist_gan/config/command_line.py has the last word: it knows the keys.
+is_config() { [[ $1 != -* ]] && [[ $1 != *=* || -f $1 || $1 == *.yaml || $1 == *.yml ]]; }
+
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
 
 # The repository's own environment where there is one, else whatever is active.
@@ -62,7 +66,7 @@ start() {
     local nodes=$1 rank=$2 head=$3 port=$4 cores
     shift 4
     local world=$((nodes * each)) run=("$repository/dist_gan/$entry.py")
-    if (($# > 0)) && [[ $1 != *=* && $1 != -* ]]; then
+    if (($# > 0)) && is_config "$1"; then
         run+=("$1")
         shift
     fi

@@ -24,7 +24,9 @@ field() { status | sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\).*/\1/p"; }
 sweep() {
     local folder='' given=() keys=() lists=() names=() argument key count=1 at left values places=()
     for argument; do
-        if [[ $argument == run=* ]]; then
+        if ((${#given[@]} == 0)) && [[ -f $argument ]]; then
+            given+=("$argument")  # the config, whose path may hold `=` and commas
+        elif [[ $argument == run=* ]]; then
             folder=${argument#run=}
         elif [[ $argument == *=*,* && ${argument#*=} != *[][{}\"\']* ]]; then
             keys+=("${argument%%=*}") lists+=("${argument#*=}") places+=("${#given[@]}") given+=('')

@@ -1,14 +1,16 @@
 """From a command line to a `Config`, and back to YAML."""
 
 import difflib
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from dist_gan.config.explain import explain_mistake
+from dist_gan.config.reading import as_written, read_yaml, write_yaml
 from dist_gan.config.schema import Config
 from dist_gan.errors import ConfigError
 
@@ -30,9 +32,9 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
             mistakes.append(f"{text!r}: expected CONFIG.yaml first and then dotted.key=value")
             continue
         try:
-            _insert(pairs, key.strip().split("."), yaml.safe_load(value))
-        except yaml.YAMLError:
-            mistakes.append(f"{key}: {value!r} is no YAML value")
+            _insert(pairs, key.strip().split("."), read_yaml(value))
+        except ConfigError as error:
+            mistakes.append(f"{key}: {value!r} is no YAML value ({error})")
     for keys, value in pairs:
         block: Any = value
         for key in reversed(keys[1:]):
@@ -46,18 +48,32 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
 
 def configured(arguments: Sequence[str]) -> Config:
     """What `[CONFIG.yaml] [dotted.key=value ...]` means; raises as `load`."""
-    named = bool(arguments) and "=" not in arguments[0] and not arguments[0].startswith("-")
+    named = bool(arguments) and names_config(arguments[0])
     return load(arguments[0] if named else None, arguments[named:])
 
 
+def names_config(first: str) -> bool:
+    """Whether the first argument is the config's path. That may hold `=` and commas, as in a sweep's folders; so a file
+    that is there is the config, and so is what ends in .yaml or .yml and is no key of a config.
+
+    The scripts of launch/ and slurm/ have the same rule.
+    """
+    if first.startswith("-") or "=" not in first:
+        return not first.startswith("-")
+    with suppress(OSError):  # a value may be longer than a path
+        if Path(first).is_file():
+            return True
+    return first.endswith((".yaml", ".yml")) and re.split("[.=]", first)[0] not in Config.model_fields
+
+
 def parse(text: str) -> Config:
-    """A resolved config from its YAML text."""
-    return _validated(yaml.safe_load(text), [])
+    """A resolved config from its YAML text. Raises ConfigError."""
+    return _validated(read_yaml(text), [])
 
 
 def dump(config: Config) -> str:
     """YAML that `parse` reads back as the same config."""
-    return yaml.safe_dump(_name_first(config.model_dump(mode="json")), sort_keys=False, width=120)
+    return write_yaml(_name_first(config.model_dump(mode="json")))
 
 
 def merge(tree: dict[str, Any], other: dict[str, Any], path: str = "") -> None:
@@ -101,23 +117,34 @@ def _same_block(old: dict[str, Any], new: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text("utf-8-sig"))
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder. Give the config's file, as in configs/mnist_mlp.yaml") from None
     except OSError as error:
         near = difflib.get_close_matches(path.name, [p.name for p in Path("configs").glob("*.yaml")], 1)
         hint = f". Did you mean configs/{near[0]}?" if near else ""
         raise ConfigError(f"{path}: {error.strerror}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line} is no YAML: not UTF-8. Save the file as UTF-8 text") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, as in configs/mnist_mlp.yaml")
     return content
 
 
 def _validated(tree: Any, mistakes: list[str]) -> Config:
+    config = Config()
     try:
-        config = Config.model_validate(tree)
+        try:
+            config = Config.model_validate(tree)
+        except ValidationError as error:
+            if not as_written(tree, error.errors(include_url=False)):
+                raise
+            config = Config.model_validate(tree)
     except ValidationError as error:
         mistakes = mistakes + [explain_mistake(e, tree) for e in error.errors(include_url=False)]
     if mistakes:

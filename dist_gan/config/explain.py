@@ -20,6 +20,10 @@ block afresh: networks.name=dcgan. Values are YAML: objective.penalties='[{name:
 """
 
 
+RENAMED = {"piece": "microbatch"}
+"""Keys of version 0.1 -> what they are called now."""
+
+
 def differences(old: Config, new: Config) -> list[str]:
     """Where two configs differ in what determines the model: `key: old value there, new value here`."""
     return list(_differences(old.identity(), new.identity(), ""))
@@ -35,6 +39,8 @@ def explain_mistake(error: Any, tree: Any) -> str:
     path, block = _path(error["loc"], tree)
     kind, given = error["type"], error["input"]
     dotted = ".".join(path)
+    if kind == "extra_forbidden" and dotted in RENAMED:
+        return f"{dotted}: {dotted} is called {RENAMED[dotted]} now"
     if kind == "extra_forbidden":
         siblings = list(_fields_at(path[:-1], tree))
         parent = ".".join(path[:-1])
@@ -54,7 +60,9 @@ def explain_mistake(error: Any, tree: Any) -> str:
     if kind == "missing":
         return f"{dotted}: must be given"
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{dotted}: expected {text}, got {given!r}" if block is not None else f"{dotted}: {text}"
+    if block is None and not error["msg"].startswith("Input should be "):
+        return f"{dotted}: {text}"
+    return f"{dotted}: expected {text}, got {'nothing' if given is None else repr(given)}"
 
 
 def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:

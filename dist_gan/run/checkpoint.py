@@ -1,15 +1,18 @@
 """Checkpoints: named state to a folder, published by one rename; verified; the newest valid one found.
 
-    checkpoints/images-000200000/
+    checkpoints/images-000000200000/
       manifest.json         format version, images seen, {file: bytes, sha256}; written last
       state.json            what is small
       config.yaml           the resolved config
       *.safetensors         tensors by name
 
-Nothing here unpickles. No other layout of files is ever read.
+Nothing here unpickles. No other layout of files is ever read. What the manifest does not name is ignored: systems put
+files of their own beside others.
+
+A checkpoint is *bad* where its content is wrong, and is put aside then. One that cannot be read (permissions, a share
+that is away) is neither valid nor bad: that ends the run, and nothing is changed.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,12 +27,9 @@ from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
 from dist_gan.errors import CheckpointError
+from dist_gan.run.folder import checkpoints_in, entries_of
+from dist_gan.run.manifest import MANIFEST, Wrong, manifest_of, read_files
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-LARGEST_MANIFEST = 2**20
-"""Bytes; all other sizes are capped by what the manifest says."""
-NOT_A_NAME = {"", ".", ".."}
 SAVING = "save"
 """The name of the thread that writes."""
 FAILURES = 3
@@ -70,7 +70,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
     temporary = parent / f".tmp-{target.name}"
     _remove(temporary)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir(parents=True, exist_ok=True)  # a network disk may keep a file of its own in the old one
         files: dict[str, bytes] = {
             f"{file}.safetensors": serialize_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()})
             for file, own in tensors.items()
@@ -79,13 +79,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
         files["config.yaml"] = config.encode()
         for file, content in files.items():
             _write_through(temporary / file, content)
-        manifest = {
-            "format": FORMAT,
-            "images_seen": images_seen,
-            "files": {file: {"bytes": len(c), "sha256": _digest(c)} for file, c in files.items()},
-        }
-        manifest["sha256"] = _digest(_canonical(manifest))
-        _write_through(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _write_through(temporary / MANIFEST, manifest_of(images_seen, files))
         _sync_folder(temporary)
         temporary.rename(target)  # an OSError where there is one already: what was published is never replaced
         _sync_folder(parent)
@@ -96,25 +90,30 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
 
 
 def verify(path: Path) -> str:
-    """What is wrong with the checkpoint at `path`, naming the file; empty where it is valid."""
+    """What is wrong with the checkpoint at `path`, naming the file; empty where it is valid.
+
+    Raises:
+        InputOutputError: it cannot be read, so that nothing is known of it.
+        ConfigError: it was made by another version.
+    """
     try:
-        _read_files(path)
-    except (OSError, ValueError) as error:
+        read_files(path)
+    except Wrong as error:
         return str(error)
     return ""
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint, verifying every byte. Raises CheckpointError naming the file that is wrong."""
+    """Read a checkpoint, verifying every byte. Raises CheckpointError naming the wrong file, and as `verify`."""
     try:
-        files = _read_files(path)
+        files = read_files(path)
         tensors = {
             file.removesuffix(".safetensors"): parse_tensors(content)
             for file, content in files.items()
             if file.endswith(".safetensors")
         }
         return Checkpoint(path, tensors, json.loads(files["state.json"]), files["config.yaml"].decode())
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (Wrong, UnicodeDecodeError, json.JSONDecodeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{path} is no valid checkpoint: {error}") from None
 
 
@@ -125,11 +124,12 @@ def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
 
     Raises:
         CheckpointError: there are checkpoints, and none is valid.
+        InputOutputError, ConfigError: as `verify`.
     """
-    if not parent.is_dir():
-        return None
-    for stray in [*parent.glob(".tmp-*"), *parent.glob(".trash-*")]:
-        _remove(stray)
+    for entry in entries_of(parent):
+        stray = parent / entry.name
+        if stray.name.startswith((".tmp-", ".trash-")):
+            _remove(stray)
 
     def put_aside(path: Path, problem: str) -> None:
         aside = _free_name(parent / f"bad-{path.name}")
@@ -148,6 +148,7 @@ def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
 
     Raises:
         CheckpointError: there are checkpoints, and none is valid.
+        InputOutputError, ConfigError: as `verify`.
     """
     found = existing(parent)
     for path in reversed(found):
@@ -155,7 +156,7 @@ def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
         if not problem:
             return path
         broken(path, problem)
-    if found or any(parent.glob("bad-*")):
+    if found or any(entry.name.startswith("bad-") for entry in entries_of(parent)):
         raise CheckpointError(
             f"none of the checkpoints in {parent} is valid. Bring one back from a copy, or start afresh in another "
             "folder with run=..."
@@ -164,8 +165,8 @@ def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
 
 
 def existing(parent: Path) -> list[Path]:
-    """All published checkpoints below `parent`, the oldest first."""
-    return sorted(path for path in parent.glob("images-*") if path.is_dir())
+    """All published checkpoints below `parent`, the oldest first. Raises InputOutputError where it cannot be read."""
+    return checkpoints_in(parent)
 
 
 class Writer:
@@ -180,6 +181,8 @@ class Writer:
         self.last: Path | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._left: OSError | None = None
+        """Why an old checkpoint could not be deleted."""
         self._failures = 0
 
     def save(self, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> None:
@@ -195,6 +198,9 @@ class Writer:
             return
         self._thread.join()
         self._thread = None
+        if self._left is not None:
+            self.warn(f"an old checkpoint could not be deleted ({self._left}); tried again after the next")
+            self._left = None
         error, self._error = self._error, None
         if error is None:
             self._failures = 0
@@ -208,7 +214,10 @@ class Writer:
     def _write(self, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> None:
         try:
             self.last = write(self.parent, images_seen, tensors, state, config)
-            self._retain()
+            try:
+                self._retain()
+            except OSError as error:  # what was to be saved is saved
+                self._left = error
         except BaseException as error:
             self._error = error
 
@@ -224,52 +233,6 @@ def finish_save() -> None:
     for thread in threading.enumerate():
         if thread.name == SAVING:
             thread.join()
-
-
-def _read_files(path: Path) -> dict[str, bytes]:
-    """All files of a checkpoint, verified. Raises OSError or ValueError naming the file."""
-    raw = _read_at_most(path / MANIFEST, LARGEST_MANIFEST)
-    try:
-        manifest = json.loads(raw)
-        own = manifest.pop("sha256")
-        if raw != json.dumps({**manifest, "sha256": own}, indent=1).encode() or own != _digest(_canonical(manifest)):
-            raise ValueError("its content and its own SHA-256 differ")
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}, and this version reads {FORMAT}")
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{MANIFEST}: {error or type(error).__name__}") from None
-    for name in files:
-        if name in NOT_A_NAME or Path(name).name != name:
-            raise ValueError(f"{MANIFEST}: {name!r} leaves the folder")
-    if extra := {entry.name for entry in path.iterdir()} - set(files) - {MANIFEST}:
-        raise ValueError(f"{sorted(extra)[0]}: not in the manifest")
-    contents = {}
-    for name, (size, digest) in files.items():
-        content = _read_at_most(path / name, size)
-        if len(content) != size:
-            raise ValueError(f"{name}: {len(content)} bytes, expected {size}")
-        if _digest(content) != digest:
-            raise ValueError(f"{name}: SHA-256 differs from the manifest's")
-        contents[name] = content
-    return contents
-
-
-def _read_at_most(path: Path, size: int) -> bytes:
-    """The file's content. Raises ValueError, before it reads anything, where there is more than `size` bytes."""
-    with open(path, "rb") as file:
-        found = os.fstat(file.fileno()).st_size
-        if found > size:
-            raise ValueError(f"{path.name}: {found} bytes, expected {size} at most")
-        return file.read(found)
-
-
-def _canonical(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, sort_keys=True).encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -117,8 +117,10 @@ def report(error: Exception | str, rank: int = 0) -> None:
 
 def _is_recorded(attempt: Attempt) -> bool:
     """Whether a process that failed before this one has written the cause."""
-    status = RunFolder(attempt.run).read_status()
-    return status.get("state") == "failed" and status["time"] > attempt.begun
+    with contextlib.suppress(OSError):
+        status = RunFolder(attempt.run).read_status()
+        return status.get("state") == "failed" and status.get("time", 0) > attempt.begun
+    return False
 
 
 def _cause_is_known(attempt: Attempt, *, seconds: float) -> bool:

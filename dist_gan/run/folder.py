@@ -7,17 +7,20 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from dist_gan.errors import ConfigError
+from dist_gan.errors import ConfigError, InputOutputError
 
 ENDING = ("reason", "rank", "exit_code")
 """What status.json says of how an attempt ended."""
+CHECKPOINT = re.compile(r"images-[0-9]{12,}")
+"""The name of a checkpoint's folder."""
 
 
 class RunFolder:
@@ -33,12 +36,13 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.stacks = path / "stacks"
         self.lock_file = path / "lock"
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
+        """The lock file's descriptor, open while the lock is held."""
         self._unwritten: list[str] = []
 
     def check(self) -> None:
         """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
-        if self.path.exists() and not self.path.is_dir():
+        if _is_there(self.path) and not self.path.is_dir():
             raise ConfigError(f"run: {self.path} is a file. Give the folder of a run, or the name of a new one")
         try:
             tempfile.TemporaryFile(dir=self.above).close()  # it has no name: a kill leaves nothing
@@ -50,7 +54,7 @@ class RunFolder:
     @property
     def above(self) -> Path:
         """Itself, or what there is of the path to it."""
-        return next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
+        return next(folder for folder in [self.path, *self.path.absolute().parents] if _is_there(folder))
 
     def holder(self) -> str:
         """Who holds it now, with nothing taken; empty where nobody does."""
@@ -78,28 +82,34 @@ class RunFolder:
             ConfigError: another job holds it; the message names host, pid and job.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = open(self.lock_file, "a+")  # noqa: SIM115  # it stays open: the lock ends with it
+        lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip()
-            lock.close()
+            holder = os.read(lock, 1000).decode(errors="replace").strip()
+            os.close(lock)
             raise ConfigError(self.held_by(holder)) from None
-        lock.truncate(0)
-        lock.write(f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n")
-        lock.flush()
+        except OSError as error:
+            os.close(lock)
+            raise ConfigError(
+                f"run: file locks do not work in {self.path} ({error.strerror}). Choose a folder on another file "
+                "system with run=..., or have this one mounted with locks (Lustre: -o flock)"
+            ) from None
+        os.ftruncate(lock, 0)
+        os.write(lock, f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n".encode())
         self._lock = lock
+        _holding.add(self)
         for stray in self.path.glob(".*.tmp"):
             stray.unlink(missing_ok=True)
         for folder in (self.samples, self.checkpoints):
             folder.mkdir(exist_ok=True)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Let others have it. In a process that was forked meanwhile: its copy of the lock, and no other, ends."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
+            _holding.discard(self)
 
     def begin(self, images_seen: int) -> None:
         """An attempt begins, from a checkpoint of that many images: count it, and whether the one before made any."""
@@ -120,17 +130,18 @@ class RunFolder:
 
         Where the disk takes nothing the old one stays: whether a run can go on is decided by its checkpoints.
         """
-        kept = {key: value for key, value in self.read_status().items() if key not in ENDING}
         here = {"job": _job(), "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
         with contextlib.suppress(OSError):
+            kept = {key: value for key, value in self.read_status().items() if key not in ENDING}
             replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """status.json; empty where there is none."""
+        """status.json; empty where there is none. Raises InputOutputError where it cannot be read for now."""
         try:
-            return dict(json.loads(self.status_file.read_text()))
-        except (OSError, ValueError):
+            found = json.loads(_text(self.status_file))
+        except ValueError:
             return {}
+        return found if isinstance(found, dict) else {}
 
     def write_config(self, text: str) -> None:
         """Replace config.yaml."""
@@ -149,14 +160,66 @@ class RunFolder:
 
     def forget_after(self, images_seen: int) -> None:
         """Take away the metrics that a run which goes on from `images_seen` will write again, and a torn last line."""
-        if not self.metrics.exists():
-            return
         kept = []
-        for line in self.metrics.read_text().splitlines():
-            with contextlib.suppress(ValueError):
+        for line in _text(self.metrics).split("\n"):
+            with contextlib.suppress(ValueError, LookupError, TypeError):
                 if json.loads(line)["images"] <= images_seen:
                     kept.append(line + "\n")
-        replace(self.metrics, "".join(kept))
+        if kept or self.metrics.exists():
+            replace(self.metrics, "".join(kept))
+
+
+def checkpoints_in(parent: Path) -> list[Path]:
+    """The folders below `parent` that are named as checkpoints are, the oldest first. Raises as `entries_of`."""
+    return sorted(parent / e.name for e in entries_of(parent) if CHECKPOINT.fullmatch(e.name) and e.is_dir())
+
+
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in it; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _is_there(path: Path) -> bool:
+    """As far as can be seen: Python 3.11 raises where the folder above cannot be searched."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _text(path: Path) -> str:
+    """The file's content; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> InputOutputError:
+    return InputOutputError(
+        f"{path} cannot be read ({error.strerror}). Nothing was changed: give the same command again when it can"
+    )
+
+
+_holding: set[RunFolder] = set()
+"""Those whose lock this process holds."""
+
+
+def _forked() -> None:
+    """A process that reads images may live on for seconds when this one is killed: it must not hold the lock."""
+    for folder in list(_holding):
+        folder.release()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _job() -> str | None:

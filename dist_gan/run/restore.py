@@ -1,5 +1,6 @@
 """Back from a checkpoint: a whole game, or its averaged generator alone."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.game.game import Game
 from dist_gan.networks.base import Generator
 from dist_gan.run import checkpoint
+from dist_gan.run.folder import CHECKPOINT
+from dist_gan.run.manifest import MANIFEST
 from dist_gan.shapes import DataShape, ImageShape
 
 
@@ -24,19 +27,24 @@ def restore(game: Game, path: Path, processes: Processes) -> checkpoint.Checkpoi
 
 
 def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
-    """A checkpoint itself, or the newest valid one of a run's folder; what is not valid is noted in `passed_over`."""
-    if (path / checkpoint.MANIFEST).exists():
+    """A checkpoint itself, or the newest valid one of a run's folder; what is not valid is noted in `passed_over`.
+
+    Raises:
+        ConfigError: there is none at `path`, or another version made it.
+        CheckpointError: none of the run's is valid.
+        InputOutputError: one cannot be read.
+    """
+    if os.path.lexists(path / MANIFEST) or CHECKPOINT.fullmatch(path.name):
         return path
-    found = checkpoint.existing(path / "checkpoints")
-    for candidate in reversed(found):
-        problem = checkpoint.verify(candidate)
-        if not problem:
-            return candidate
+
+    def note(broken: Path, problem: str) -> None:
         if passed_over is not None:
-            passed_over.append(f"{candidate} is passed over: {problem}")
-    if found:
-        raise CheckpointError(f"none of the checkpoints of {path} is valid")
-    raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
+            passed_over.append(f"{broken} is passed over: {problem}")
+
+    found = checkpoint.newest(path / "checkpoints", note)
+    if found is None:
+        raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
+    return found
 
 
 def load_generator(path: str | Path, device: str | torch.device | None = None) -> Generator:
@@ -45,6 +53,7 @@ def load_generator(path: str | Path, device: str | torch.device | None = None) -
     Raises:
         ConfigError: there is none at `path`.
         CheckpointError: it is not valid.
+        InputOutputError: it cannot be read.
     """
     read = checkpoint.read(find_checkpoint(Path(path)))
     config = parse(read.config)

@@ -7,7 +7,7 @@ from pathlib import Path
 from dist_gan.config.command_line import parse
 from dist_gan.config.explain import differences
 from dist_gan.config.schema import Config
-from dist_gan.errors import CheckpointError, ConfigError
+from dist_gan.errors import CheckpointError, ConfigError, InputOutputError
 from dist_gan.run import checkpoint
 from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.run.failures import Attempt
@@ -29,18 +29,19 @@ def open_run(
 ) -> ResumePoint:
     """Lock the run's folder and find where to go on. Rank 0's; `data` is the data's fingerprint.
 
-    That no checkpoint is valid is written into the folder's status (through `attempt`); a config that does not fit is
-    not, since the run itself is as it was.
+    That no checkpoint is valid, or that one cannot be read, is written into the folder's status (through `attempt`); a
+    config that does not fit is not, since the run itself is as it was.
 
     Raises:
         ConfigError: the folder cannot be used, or what is in it was made by another config or other data.
         CheckpointError: there are checkpoints, and none is valid.
+        InputOutputError: what is in the folder cannot be read; nothing was changed.
     """
     given = _allowed(config, folder)
     folder.hold()
     try:
         path = checkpoint.find(folder.checkpoints, warn) or given
-    except CheckpointError:
+    except (CheckpointError, InputOutputError):
         attempt.folder = folder
         raise
     start = _from(config, path, data)
@@ -60,7 +61,7 @@ def preview(config: Config, folder: RunFolder, data: str | None, broken: Callabl
         broken: called with each checkpoint that would be put aside, and what is wrong with it.
 
     Raises:
-        ConfigError, CheckpointError: as `open_run`.
+        ConfigError, CheckpointError, InputOutputError: as `open_run`.
     """
     given = _allowed(config, folder)
     if holder := folder.holder():
@@ -72,7 +73,7 @@ def preview(config: Config, folder: RunFolder, data: str | None, broken: Callabl
 def _allowed(config: Config, folder: RunFolder) -> Path | None:
     """The checkpoint that `resume` names, if it does. Raises ConfigError where the run may not begin there."""
     folder.check()
-    if config.resume == "never" and folder.path.is_dir() and checkpoint.existing(folder.checkpoints):
+    if config.resume == "never" and checkpoint.existing(folder.checkpoints):
         raise ConfigError(
             f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
             "or resume=auto to go on"

@@ -135,6 +135,13 @@ def test_a_sweep_trains_each_combination_in_a_folder_of_its_own() -> None:
     ]
 
 
+def test_a_sweep_of_a_config_whose_path_has_commas_and_equals_signs(tmp_path: Path) -> None:
+    config = tmp_path / "lr=0.1,seed=1" / "config.yaml"
+    config.parent.mkdir()
+    config.touch()
+    assert tasks(2, str(config), "run=runs/x", "seed=3,4")[1] == [str(config), "seed=4", "run=runs/x/seed=4"]
+
+
 def test_names_that_would_collide_are_whole_and_what_is_no_list_stays() -> None:
     given = ["run=a,b", "data={name: generated, size: 8}", "objective.penalties=[{name: r1}, {name: r2}]"]
     found = tasks(4, *given, "generator_optimizer.clip=1,2", "discriminator_optimizer.clip=0.5,data/x")

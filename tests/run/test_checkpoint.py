@@ -14,6 +14,7 @@ import torch
 from dist_gan.errors import CheckpointError
 from dist_gan.run import checkpoint
 from dist_gan.run.checkpoint import Writer, existing, find, read, verify, write
+from dist_gan.run.manifest import _canonical, _digest
 from tests.campaigns.faults.rot import damage
 from tests.support.commands import train
 from tests.support.runs import SMALL
@@ -80,7 +81,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
     del manifest["sha256"]
-    manifest["sha256"] = checkpoint._digest(checkpoint._canonical(manifest))
+    manifest["sha256"] = _digest(_canonical(manifest))
     (path / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 

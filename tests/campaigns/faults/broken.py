@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dist_gan.run import checkpoint
-from dist_gan.run import folder as run_folder
 from dist_gan.run.checkpoint import Writer
 from dist_gan.run.folder import RunFolder
 from tests.campaigns.faults.calls import can_trace, system_calls
@@ -51,9 +51,8 @@ MISTAKES: dict[str, tuple[Any, str, str, str, Part]] = {
         "self.last = write(", "_discard(existing(self.parent)[0]); self.last = write(", _calls,
     ),
     "strays stay": (checkpoint, "find", "_remove(stray)", "pass", _calls),
-    "no hash": (checkpoint, "_read_files", "_digest(content) != digest", "False", _bytes),
-    "more files than promised": (checkpoint, "_read_files", "if extra :=", "if False and", _bytes),
-    "a silent fresh start": (checkpoint, "find", 'if found or any(parent.glob("bad-*"))', "if False", _bytes),
+    "no hash": (checkpoint, "read_files", "_digest(content) != digest", "False", _bytes),
+    "a silent fresh start": (checkpoint, "newest", "if found or any(", "if False and any(", _bytes),
     "an unfinished one stays": (checkpoint, "_remove", "shutil.rmtree(path, ignore_errors=True)", "pass", _disk),
     "a torn line of metrics": (RunFolder, "append", "file.truncate(end)", "pass", _disk),
     "metrics end the run": (RunFolder, "append", "contextlib.suppress(OSError), ", "", _read_only),
@@ -70,7 +69,7 @@ def _made(owner: Any, name: str, old: str, new: str) -> Iterator[None]:
     original = getattr(owner, name)
     source = textwrap.dedent(inspect.getsource(original))
     assert old in source, f"{name} no longer says {old}"
-    module = checkpoint if original.__module__ == checkpoint.__name__ else run_folder
+    module = sys.modules[original.__module__]
     made: dict[str, Any] = {}
     exec(source.replace(old, new), vars(module), made)
     setattr(owner, name, made[name])

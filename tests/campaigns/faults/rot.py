@@ -12,9 +12,9 @@ from tests.campaigns.faults.runs import BATCH, Tally, finish, output, same_end
 
 
 def damage(path: Path, generator: random.Random) -> str:
-    """One random flip, truncation, deletion or addition in a checkpoint; returns the file's name."""
+    """One random flip, truncation, insertion or deletion in a checkpoint; returns the file's name."""
     file = generator.choice(sorted(path.iterdir()))
-    kind = generator.choice(["flip", "truncate", "delete", "insert", "add"])
+    kind = generator.choice(["flip", "truncate", "delete", "insert"])
     content = bytearray(file.read_bytes())
     if kind == "flip":
         content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
@@ -22,11 +22,9 @@ def damage(path: Path, generator: random.Random) -> str:
         del content[generator.randrange(len(content)) :]
     elif kind == "insert":
         content.insert(generator.randrange(len(content) + 1), generator.randrange(256))
-    elif kind == "delete":
+    else:
         file.unlink()
         return file.name
-    else:
-        file = path / f"stray{generator.randrange(9)}.bin"
     file.write_bytes(content)
     return file.name
 
