@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkup.test_doctor import Told
 from tests.support.commands import ROOT, command
 from tests.support.launched import done, free_port, started
 from tests.support.runs import SMALL
-from tests.checkup.test_doctor import Told
 
 
 def test_two_processes(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from dist_gan.randomness import Purpose, draw
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support.unions import members
 
-
 LOSSES: list[Loss] = [kind() for kind in members(AnyLoss)]
 PENALTIES: list[Penalty] = [kind() for kind in members(AnyPenalty)]
 
