@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_gan.console import Console
+from dist_gan.distributed.timing import VANISHED_SECONDS
 from dist_gan.formatting import duration
 from dist_gan.run.folder import RunFolder, checkpoints_in
 
@@ -19,8 +20,6 @@ What the runs are doing, how far they are and when they end. Without a folder: a
 several runs, such as a sweep's, stands for these.
 """
 COLUMNS = ("run", "state", "images", "images/s", "ends in", "last checkpoint", "restarts", "where")
-VANISHED = 60.0
-"""Seconds without a sign of life after which a run that says that it runs does not."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def describe(run: RunFolder, now: float) -> dict[str, str]:
     state, seen, images = status.get("state", "unknown"), status.get("images_seen", 0), status.get("images")
     alive = state in ("starting", "running")
     silent = now - _sign_of_life(run, status)
-    if alive and silent > VANISHED:
+    if alive and silent > VANISHED_SECONDS:
         state, alive = "vanished", False
         why = f"it said that it was {status['state']}, and gave its last sign of life {duration(silent)} ago"
     else:

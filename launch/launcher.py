@@ -4,7 +4,8 @@ SIGTERM, SIGINT and SIGUSR1 go on to the ranks and nothing else happens: they sa
 launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. When
 a rank has failed the others have a few seconds to name it, where the launcher would wait 30 for one that is stopped.
 And its failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
-that have ended well say nothing of how they lost the head node's store, which closes first (torch shows a traceback).
+that have ended well report nothing of how they lost the head node's store, which closes first (torch shows a
+traceback).
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import psutil  # accelerate needs it too
@@ -19,8 +21,9 @@ import psutil  # accelerate needs it too
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
 os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
 
-LAST_WORDS = 6.5
-"""Seconds that the other ranks live on when one has failed."""
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone that this file is in, installed or not
+from dist_gan.distributed.timing import LAUNCHER_SECONDS
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 stopping: list[int] = []
 
@@ -49,7 +52,7 @@ def main() -> int:
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
     close = PContext.close  # torch has an option for how long this may take, and forgets it when a rank has failed
-    PContext.close = lambda self, death_sig=None, timeout=LAST_WORDS: close(self, death_sig, timeout)
+    PContext.close = lambda self, death_sig=None, timeout=LAUNCHER_SECONDS: close(self, death_sig, timeout)
     try:
         accelerate_launch()
     except ChildFailedError as error:

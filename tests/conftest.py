@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,24 @@ import torch
 from dist_gan.data.fetch import fetch_mnist
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
+from tests.support.children import left_behind, mark_session
 from tests.support.commands import command
+
+SESSION = mark_session()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The session fails where a process is left that any of its tests started."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # its service lives as long as this process
+    if left := left_behind(SESSION):
+        print("\n\nprocesses that tests have left behind:", *left, sep="\n", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)
-def _nobody_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_service_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test speaks to W&B's server, whatever keys this machine has."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -43,7 +57,7 @@ def mnist() -> Path:
 
 @pytest.fixture
 def ranks(tmp_path: Path) -> Callable[..., Any]:
-    """Run a scenario of tests/ranks.py on several ranks; returns what rank 0 wrote."""
+    """Run a scenario of tests/support/ranks.py on several ranks; returns what rank 0 wrote."""
 
     def run(scenario: str, count: int = 2) -> Any:
         out = tmp_path / f"{scenario}.pt"

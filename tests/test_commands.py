@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from dist_gan.run import checkpoint
 from dist_gan.sample import main as sample_main
+from tests.support.children import finished
 from tests.support.commands import ROOT, train
 from tests.support.runs import SMALL, SMALL_DCGAN, newest, run
 
@@ -30,14 +30,15 @@ def test_entry_commands_from_a_plain_clone(tmp_path: Path, launch: list[str]) ->
     """Without the package installed: the tree is copied, and nothing else of it is on the path."""
     shutil.copytree(ROOT / "dist_gan", tmp_path / "dist_gan", ignore=shutil.ignore_patterns("__pycache__"))
     probe = ["run=out/here", "images=1280", "track.wandb=disabled", *SMALL[:2]]
-    done = subprocess.run([*launch, *probe], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = finished([*launch, *probe], cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "images seen    1,280" in done.stdout
     assert json.loads((tmp_path / "out/here/status.json").read_text())["state"] == "finished"
-    where = subprocess.run(
+    where = finished(
         [sys.executable, "-m", "dist_gan.sample", "out/here", "count=4", "out=pictures/a.png"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert where.returncode == 0, where.stderr
     assert Image.open(tmp_path / "pictures/a.png").size == (22, 22)
 

@@ -1,7 +1,6 @@
 import io
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from dist_gan import console
 from dist_gan.console import Console
 from dist_gan.formatting import duration
+from tests.support.children import child
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL
 
@@ -58,22 +58,23 @@ def test_durations(seconds: float, text: str) -> None:
 def in_terminal(tmp_path: Path, **env: str) -> str:
     """What a run prints when its output is a terminal."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    with child(
         [sys.executable, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=6400"],
         cwd=ROOT,
         stdout=theirs,
         stderr=theirs,
         stdin=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "150", **env},
-    )
-    os.close(theirs)
-    seen = io.BytesIO()
-    while True:
-        try:
-            seen.write(os.read(ours, 65536))
-        except OSError:
-            break
-    assert process.wait() == 0
+    ) as process:
+        os.close(theirs)
+        seen = io.BytesIO()
+        while True:
+            try:
+                seen.write(os.read(ours, 65536))
+            except OSError:
+                break
+        os.close(ours)
+        assert process.wait() == 0
     return seen.getvalue().decode()
 
 

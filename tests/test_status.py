@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from dist_gan.run.folder import RunFolder
+from tests.support.children import child, finished
 from tests.support.commands import ROOT, status
 from tests.support.launched import ENDLESS, saved
 from tests.support.runs import run
@@ -26,7 +28,7 @@ def row(folder: Path, now: float | None = None) -> dict[str, str]:
 
 def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
     more = ["save.every=6400", f"run={tmp_path}"]
-    with subprocess.Popen(
+    with child(
         [sys.executable, ROOT / "dist_gan/train.py", *ENDLESS, *more], stdout=subprocess.DEVNULL, cwd=tmp_path
     ) as process:
         saved(tmp_path)
@@ -38,6 +40,7 @@ def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
         assert found["last checkpoint"].endswith(" ago")
         assert found["why"] == ""
         process.kill()
+        process.wait()
     assert row(tmp_path)["state"] == "running", "it may yet give a sign of life"
     later = row(tmp_path, time.time() + 3600)
     assert later["state"] == "vanished"
@@ -46,7 +49,7 @@ def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
 
 
 def test_a_living_run_gives_a_sign_though_it_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dist_gan.distributed.watchdog.SIGN_SECONDS", 0.1)
+    monkeypatch.setattr("dist_gan.distributed.watchdog.LIFE_SECONDS", 0.1)
     lock = tmp_path / "lock"
     signs = []
     monkeypatch.setattr("os.utime", signs.append)
@@ -99,20 +102,23 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     RunFolder(tmp_path).status("running")
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, "-m", "dist_gan.status", tmp_path], env=env, capture_output=True, text=True)
+    done = finished([sys.executable, "-m", "dist_gan.status", tmp_path], env=env)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_ranks_that_write_at_once_leave_a_whole_status(tmp_path: Path) -> None:
+def test_ranks_that_write_at_once_leave_a_valid_status(tmp_path: Path) -> None:
     """Both write and rename again and again; with one temporary file for both, one of them meets the other's half."""
     write = (
         "import sys; from pathlib import Path; from dist_gan.run.folder import RunFolder\n"
         "folder = RunFolder(Path(sys.argv[1]))\n"
         "for k in range(2000): folder.status('failed', reason='x' * (k % 200)); assert folder.read_status(), k"
     )
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", write, tmp_path], cwd=ROOT, env={**os.environ, "RANK": str(rank)})
-        for rank in range(2)
-    ]
-    assert [rank.wait() for rank in ranks] == [0, 0]
+    with ExitStack() as stack:
+        ranks = [
+            stack.enter_context(
+                child([sys.executable, "-c", write, tmp_path], cwd=ROOT, env={**os.environ, "RANK": str(rank)})
+            )
+            for rank in range(2)
+        ]
+        assert [rank.wait() for rank in ranks] == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

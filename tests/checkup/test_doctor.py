@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dist_gan.data.fetch import fetch_mnist
 from dist_gan.distributed.processes import Processes
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
+from tests.support.children import finished
 from tests.support.commands import ROOT, doctor
 from tests.support.runs import SMALL, run
 
@@ -262,7 +262,7 @@ def test_the_command_from_a_plain_clone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dist_gan", tmp_path / "dist_gan", ignore=shutil.ignore_patterns("__pycache__"))
     env = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
     probe = [sys.executable, "dist_gan/doctor.py", *SMALL, "images=1280"]
-    told = subprocess.run(probe, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=env)
+    told = finished(probe, cwd=tmp_path, timeout=120, env=env)
     assert told.returncode == 0, told.stdout + told.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["dist_gan"]
 

@@ -96,11 +96,11 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("--seed=3",), ("'--seed=3': expected",)),
     (("seed=[",), ("seed: '[' is no YAML value",)),
     (("generator_optimizer.learning_rate=.nan",), ("generator_optimizer.learning_rate",)),
-    (("networks.name=dcgan",), ("side 8, 16, 32, 64", "28x28", "data.size=32")),
-    (("networks.name=dcgan", "data.size=32", "networks.group=24"), ("batch_size: 64", "whole groups of 24", "none")),
-    (("networks.name=dcgan", "data.size=32", "microbatch=24"), ("piece: 24 is no multiple of 16",)),
-    (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in pieces of 48",)),
-    (("data.name=generated", "data.channels=2"), ("data.channels",)),
+    (("networks.name=dcgan",), ("32x32 or 16x16", "28x28", "networks.start=7x7", "data.size")),
+    (("networks.name=dcgan", "data.size=32", "networks.group=24"), ("batch_size: 64", "full groups of 24", "none")),
+    (("networks.name=dcgan", "data.size=32", "microbatch=24"), ("microbatch: 24 is no multiple of 16",)),
+    (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in microbatches of 48",)),
+    (("data.name=generated", "data.channels=0"), ("data.channels: expected greater than or equal to 1, got 0",)),
 ]
 
 
@@ -112,12 +112,12 @@ def test_mistakes_are_explained(overrides: tuple[str, ...], expected: tuple[str,
         assert part in text, text
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     assert len(mistakes("seed=x", "images=0", "foo=1", "networks.width=-1").splitlines()) == 4
 
 
 def test_worlds_that_cannot_be() -> None:
-    assert "Numbers of processes that work: 1, 2, 4" in mistakes(
+    assert "Numbers of processes that it works with: 1, 2, 4" in mistakes(
         "networks.name=dcgan", "data.size=32", "networks.group=16", world=8
     )
     assert "cannot be split over 3 processes" in mistakes(world=3)

@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dist_gan.run.folder import RunFolder
+from tests.support.children import finished
 from tests.support.commands import ROOT
 
 TRAIN, PREEMPTIBLE, SWEEP = (ROOT / f"slurm/{name}.sbatch" for name in ("train", "preemptible", "sweep"))
@@ -17,12 +17,10 @@ TRAIN, PREEMPTIBLE, SWEEP = (ROOT / f"slurm/{name}.sbatch" for name in ("train",
 
 def bash(text: str, *arguments: str, **env: str) -> tuple[int, list[str], str]:
     """Run `text` where slurm/common.sh is sourced: (exit code, lines, stderr)."""
-    done = subprocess.run(
+    done = finished(
         ["bash", "-euo", "pipefail", "-c", f"source slurm/common.sh; {text}", "bash", *arguments],
         cwd=ROOT,
         env={**os.environ, **env},
-        capture_output=True,
-        text=True,
         timeout=30,
     )
     return done.returncode, done.stdout.splitlines(), done.stderr

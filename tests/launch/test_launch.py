@@ -1,13 +1,13 @@
 """The scripts of launch/, as a user types them."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.children import finished
 from tests.support.commands import ROOT
 from tests.support.launched import ENDLESS, begun, done, free_port, started, status
 from tests.support.runs import SMALL
@@ -21,14 +21,14 @@ SCRIPTS = [
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_bash_can_read_it(script: Path) -> None:
-    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True).stderr == ""
+    assert finished(["bash", "-n", script]).stderr == ""
 
 
 def test_shellcheck_finds_nothing() -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     if not shellcheck.exists():
         pytest.skip("no shellcheck beside this Python (it is one of the dev dependencies)")
-    found = subprocess.run([shellcheck, "--severity=style", *SCRIPTS], capture_output=True, text=True)
+    found = finished([shellcheck, "--severity=style", *SCRIPTS])
     assert found.returncode == 0, found.stdout
 
 

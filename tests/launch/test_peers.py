@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
+from tests.support.children import child, finished
 from tests.support.commands import ROOT, command
 from tests.support.launched import ENDLESS, assert_nothing_left, done, free_port, ranks_of, saved, started, status
 from tests.support.runs import SMALL, newest, wait_for
@@ -77,20 +79,19 @@ def test_a_killed_rank_is_named_and_ends_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_without_its_launcher_a_run_stops_in_good_order(tmp_path: Path, count: int) -> None:
+def test_without_its_launcher_a_run_stops_cleanly(tmp_path: Path, count: int) -> None:
     run = tmp_path / "a"
     # A launcher for one process too: the scripts start it without.
     one = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "launch/one_process.yaml"]
     if count == 1:
-        with subprocess.Popen([*one, ROOT / "dist_gan/train.py", *HASTY, f"run={run}"], cwd=tmp_path) as launcher:
-            saved(run)
-            launcher.kill()
+        beginning = child([*one, ROOT / "dist_gan/train.py", *HASTY, f"run={run}"], cwd=tmp_path)
     else:
-        with started(tmp_path, "local.sh", "-n", "2", *HASTY, f"run={run}") as launcher:
-            saved(run)
-            launcher.kill()
-            launcher.wait()
-    assert_nothing_left(run)
+        beginning = started(tmp_path, "local.sh", "-n", "2", *HASTY, f"run={run}")
+    with beginning as launcher:
+        saved(run)
+        launcher.kill()
+        launcher.wait()
+        assert_nothing_left(run)
     stopped = status(run)
     assert (stopped["state"], stopped["reason"]) == ("stopped", "signal 15")
     assert newest(run).state["images_seen"] == stopped["images_seen"], "nothing is lost"
@@ -104,7 +105,7 @@ def test_a_run_that_was_suspended_for_longer_than_the_timeout_goes_on(tmp_path: 
         ranks = ranks_of(launcher.pid).values()
         for rank in ranks:
             rank.suspend()
-        assert subprocess.run(["sleep", "8"]).returncode == 0
+        time.sleep(8)
         before = status(run)["images_seen"]
         for rank in ranks:
             rank.resume()
@@ -122,7 +123,7 @@ def test_a_process_that_hangs_alone_is_ended_too(tmp_path: Path) -> None:
     assert "in the data" in status(tmp_path)["reason"]
 
 
-def test_a_worker_that_dies_is_told_with_advice(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_reported_with_advice(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number in range(64):
         Image.new("L", (8, 8), number).save(tmp_path / f"images/{number}.png")
@@ -161,9 +162,9 @@ def test_processes_agree_to_stop_long_before_metrics_are_due(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("prefix", [[], ["nohup"]])
-def test_the_end_of_the_terminal_stops_in_good_order_and_not_with_nohup(tmp_path: Path, prefix: list[str]) -> None:
+def test_the_end_of_the_terminal_stops_cleanly_and_not_with_nohup(tmp_path: Path, prefix: list[str]) -> None:
     run = tmp_path / "a"
-    with subprocess.Popen(
+    with child(
         [*prefix, sys.executable, ROOT / "dist_gan/train.py", *HASTY, f"run={run}"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
@@ -175,6 +176,7 @@ def test_the_end_of_the_terminal_stops_in_good_order_and_not_with_nohup(tmp_path
             seen = status(run)["images_seen"]
             wait_for(lambda: status(run)["images_seen"] > seen + 6400)
             process.terminate()
+        process.wait(60)
     expected = signal.SIGTERM if prefix else signal.SIGHUP
     assert (process.returncode, status(run)["reason"]) == (0, f"signal {int(expected)}")
 
@@ -182,5 +184,5 @@ def test_the_end_of_the_terminal_stops_in_good_order_and_not_with_nohup(tmp_path
 def test_a_log_on_a_full_disk_ends_no_run(tmp_path: Path) -> None:
     short = [*SMALL, "images=6400", f"run={tmp_path}"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, ROOT / "dist_gan/train.py", *short], stdout=full, stderr=full)
-    assert (done.returncode, status(tmp_path)["state"]) == (0, "finished")
+        ended = finished([sys.executable, ROOT / "dist_gan/train.py", *short], stdout=full, stderr=full)
+    assert (ended.returncode, status(tmp_path)["state"]) == (0, "finished")

@@ -6,7 +6,6 @@ first, and looked at last.
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from torch import Tensor
 
 from dist_gan.run import checkpoint
 from tests.campaigns.proof import differences
+from tests.support.children import finished
 from tests.support.cluster import Cluster, started
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL, assert_same, newest, run
 
 TRAIN, PREEMPTIBLE, SWEEP = (f"slurm/{name}.sbatch" for name in ("train", "preemptible", "sweep"))
-INSIDE = {"PYTHONPATH": f"{ROOT / 'tests/inside'}:{ROOT}"}
+INSIDE = {"PYTHONPATH": f"{ROOT / 'tests/support/inside'}:{ROOT}"}
 ELSEWHERE = "--exclude=node1,node5"
 PATIENCE = 420
 """Seconds for a job that is stopped three times by its time limit."""
@@ -294,9 +294,7 @@ def test_a_job_goes_on_at_each_time_limit(cluster: Cluster, limited: Limited, tm
     assert stops == starts
     assert len(stops) == int(found["Restarts"]) >= 3
     assert_whole(limited.folder, limited.images)
-    done = subprocess.run(
-        [ROOT / "launch/local.sh", "-n", "2", *limited.config, f"run={tmp_path}/whole"], capture_output=True, text=True
-    )
+    done = finished([ROOT / "launch/local.sh", "-n", "2", *limited.config, f"run={tmp_path}/whole"])
     assert done.returncode == 0, done.stderr
     assert_same(newest(limited.folder), newest(tmp_path / "whole"))
     cluster.gone(limited.job)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dist_gan.run import checkpoint
+from tests.support.children import child
 from tests.support.commands import ROOT, command, last_metrics, train
 from tests.support.launched import assert_nothing_left
 from tests.support.runs import SMALL, SMALL_DCGAN, assert_same, newest, run, wait_for
@@ -151,7 +152,7 @@ def test_bad_input_is_one_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == [], "nothing is created"
 
 
-def test_bad_input_on_two_ranks_is_told_once(tmp_path: Path) -> None:
+def test_bad_input_on_two_ranks_is_reported_once(tmp_path: Path) -> None:
     done = command(
         "dist_gan/train.py", "data={name: folder, path: /nowhere}", f"run={tmp_path}/a", ranks=2,
     )  # fmt: skip
@@ -161,7 +162,7 @@ def test_bad_input_on_two_ranks_is_told_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_one_rank_is_told_once_with_its_cause(tmp_path: Path) -> None:
+def test_an_error_of_one_rank_is_reported_once_with_its_cause(tmp_path: Path) -> None:
     done = command(
         "-m", "tests.support.poisoned", *SMALL, f"run={tmp_path}/a", "images=64000", ranks=2, env={"POISON": "raise"}
     )
@@ -177,37 +178,33 @@ def test_an_error_of_one_rank_is_told_once_with_its_cause(tmp_path: Path) -> Non
 
 
 def test_a_second_job_on_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = subprocess.Popen(
+    with child(
         [sys.executable, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=100000000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as first:  # fmt: skip
         wait_for((tmp_path / "a" / "metrics.jsonl").exists)
         assert run(tmp_path / "a", 640) == 2
         assert f"pid {first.pid}" in capsys.readouterr().err
         assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "running"
-    finally:
-        first.kill()
-        first.wait()
     assert run(tmp_path / "a", 640) == 0, "a dead holder's lock is free"
 
 
 @pytest.mark.parametrize(
     ("number", "count"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 1), (signal.SIGINT, 1), (signal.SIGUSR1, 2)]
 )
-def test_signals_stop_in_good_order_and_the_same_command_goes_on(tmp_path: Path, number: int, count: int) -> None:
+def test_signals_stop_cleanly_and_the_same_command_goes_on(tmp_path: Path, number: int, count: int) -> None:
     """Finished update, saved, exit code 0; then bitwise as if nothing had happened."""
     launch = [sys.executable] if count == 1 else [sys.executable, "-m", "tests.support.two_ranks"]
-    process = subprocess.Popen(
+    with child(
         [*launch, "-m", "dist_gan.train", *SMALL, f"run={tmp_path}/a", "images=100000000", "save.every=100000000"],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    wait_for((tmp_path / "a" / "metrics.jsonl").exists)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    ) as process:
+        wait_for((tmp_path / "a" / "metrics.jsonl").exists)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out
     assert f"stopped by signal {int(number)}" in out
     status = json.loads((tmp_path / "a" / "status.json").read_text())

@@ -18,6 +18,7 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.run import tracker as tracking
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.tracker import Tracker
+from tests.support.children import child, finished
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL, newest, run, wait_for
 
@@ -101,15 +102,14 @@ def test_a_service_that_hangs_stops_nothing(
 def test_wandbs_process_killed(tmp_path: Path) -> None:
     """kill -9 of W&B's own process in the middle of a run: told once, trained to the end, ended in good time."""
     own_service = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # not this process's
-    process = subprocess.Popen(
+    with child(
         [sys.executable, "-m", "dist_gan.train", *WITH_WANDB, f"run={tmp_path}/a", "images=10000000"],
         cwd=ROOT,
         env=own_service,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    try:
+    ) as process:
         wait_for(lambda: offline_runs(tmp_path / "a"))
         wait_for(lambda: cores_of(process.pid))
         for pid in cores_of(process.pid):
@@ -119,13 +119,12 @@ def test_wandbs_process_killed(tmp_path: Path) -> None:
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
+        took = time.monotonic() - begun
+        wait_for(lambda: not cores_of(process.pid))
     assert process.returncode == 0, out
-    assert time.monotonic() - begun < 25
+    assert took < 25
     assert out.count("W&B is left alone from now on") == 1
     assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "stopped"
-    wait_for(lambda: not cores_of(process.pid))
 
 
 @needs_wandb
@@ -135,19 +134,19 @@ def test_without_a_network_training_goes_on(tmp_path: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     alone = ["unshare", "--net", sys.executable, "-m", "dist_gan.train"]
     more = [*SMALL, f"run={tmp_path}/a", "images=64000", "track.wandb=online"]
-    process = subprocess.Popen(
+    with child(
         [*alone, *more],
         cwd=ROOT,
         env={**env, "WANDB_MODE": "online", "WANDB_API_KEY": "a" * 40},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    out, _ = process.communicate(timeout=120)
+    ) as process:
+        out, _ = process.communicate(timeout=120)
+        wait_for(lambda: not cores_of(process.pid))
     assert process.returncode == 0, out
     assert out.count("W&B is left alone from now on") == 1, out
     assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "finished"
-    wait_for(lambda: not cores_of(process.pid))
 
 
 def cores_of(pid: int) -> list[int]:
@@ -177,9 +176,7 @@ def test_without_wandb_the_project_runs(tmp_path: Path) -> None:
     hidden += "from dist_gan.train import main; sys.exit(main(sys.argv[1:]))"
     for choice, warned in (("auto", 0), ("offline", 1)):
         options = [*WITH_WANDB, f"run={tmp_path}/{choice}", "images=640", f"track.wandb={choice}"]
-        done = subprocess.run(
-            [sys.executable, "-c", hidden, *options], cwd=ROOT, capture_output=True, text=True, timeout=120
-        )
+        done = finished([sys.executable, "-c", hidden, *options], cwd=ROOT, timeout=120)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("wandb is not installed") == warned
 

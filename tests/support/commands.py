@@ -3,10 +3,11 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.support.children import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 # By their modules' names: `dist_gan.train` is also the function that Python users call.
@@ -17,18 +18,15 @@ sample = importlib.import_module("dist_gan.sample")
 
 
 def command(*arguments: str, ranks: int = 1, env: dict[str, str] | None = None, **options: Any) -> Any:
-    """Run python (with `ranks` > 1 under torchrun) in the repository's root."""
+    """Run python to its end (with `ranks` > 1 under torchrun) in the repository's root."""
     launch = [sys.executable]
     if ranks > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    return subprocess.run(
+    return finished(
         [*launch, *arguments],
         cwd=options.pop("cwd", ROOT),
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=options.pop("timeout", 300),
-        check=False,
+        **options,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from dist_gan.run import checkpoint
+from tests.support.children import child
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL, wait_for
 
@@ -26,21 +27,10 @@ def started(
     """A script of launch/, on the CPU and in `folder`; whatever it started ends with the block. `inside` begins the
     command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where there is no .venv
-    process = subprocess.Popen(
-        [*inside, ROOT / "launch" / name, *arguments],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": "", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    command = [*inside, ROOT / "launch" / name, *arguments]
+    env = {**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": "", **env}
+    with child(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                each.kill()
-            process.communicate()
 
 
 def done(folder: Path, name: str, *arguments: str, **env: str) -> tuple[int, str, str]:
