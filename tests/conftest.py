@@ -43,7 +43,7 @@ def mnist() -> Path:
 
 @pytest.fixture
 def ranks(tmp_path: Path) -> Callable[..., Any]:
-    """Run a scenario of tests/ranks.py on several ranks; returns what rank 0 wrote."""
+    """Run a scenario of tests/support/ranks.py on several ranks; returns what rank 0 wrote."""
 
     def run(scenario: str, count: int = 2) -> Any:
         out = tmp_path / f"{scenario}.pt"
