@@ -53,15 +53,15 @@ MISTAKES: dict[str, tuple[Any, str, str, str, Part]] = {
     "strays stay": (checkpoint, "find", "_remove(stray)", "pass", _calls),
     "no hash": (checkpoint, "_read_files", "_digest(content) != digest", "False", _bytes),
     "more files than promised": (checkpoint, "_read_files", "if extra :=", "if False and", _bytes),
-    "a silent fresh start": (checkpoint, "find", 'if found or any(parent.glob("bad-*"))', "if False", _bytes),
+    "a silent fresh start": (checkpoint, "newest", 'if found or any(parent.glob("bad-*"))', "if False", _bytes),
     "an unfinished one stays": (checkpoint, "_remove", "shutil.rmtree(path, ignore_errors=True)", "pass", _disk),
     "a torn line of metrics": (RunFolder, "append", "file.truncate(end)", "pass", _disk),
     "metrics end the run": (RunFolder, "append", "contextlib.suppress(OSError), ", "", _read_only),
     "status ends the run": (
         RunFolder, "status", "contextlib.suppress(OSError)", "contextlib.nullcontext()", _read_only,
     ),
-    "always from the start": (checkpoint, "find", "reversed(found)", "()", _kills),
-    "from an older one": (checkpoint, "find", "reversed(found)", "found", _kills),
+    "always from the start": (checkpoint, "newest", "reversed(found)", "()", _kills),
+    "from an older one": (checkpoint, "newest", "reversed(found)", "found", _kills),
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def _kill(pids: list[int], generator: random.Random, life: float) -> list[int]:
 
 
 def _found(tally: Tally, run: Path, before: int) -> int:
-    """What a start will find; all that is published must be whole. Returns its images seen; 0: nothing yet."""
+    """What a start will find; all that is published must be valid. Returns its images seen; 0: nothing yet."""
     parent = run / "checkpoints"
     tally.counts["hit within a save"] += any(parent.glob(".tmp-*"))
     tally.counts["hit within retention"] += any(parent.glob(".trash-*"))

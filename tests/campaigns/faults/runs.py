@@ -115,6 +115,8 @@ def same_end(tally: Tally, run: Path, whole: Path) -> None:
         equal = equal and all(torch.equal(tensor, b.tensors[file][name]) for name, tensor in own.items())
     tally.counts["compared with an uninterrupted run"] += 1
     tally.check(equal, "not bitwise equal", str(run))
-    tally.check(lines(run) == lines(whole), "metrics missing or twice", str(run))
+    mine, expected = lines(run), lines(whole)
+    differ = sorted({*mine} ^ {*expected}) or [time for time in mine if mine.count(time) > 1]
+    tally.check(mine == expected, "metrics missing or twice", f"{run}: {len(mine)} of {len(expected)} lines: {differ}")
     strays = [str(path) for path in run.rglob(".*")]
     tally.check(not strays, "strays left", str(strays))
