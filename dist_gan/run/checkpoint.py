@@ -68,7 +68,8 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
     """
     target = parent / name_of(images_seen)
     temporary = parent / f".tmp-{target.name}"
-    _remove(temporary)
+    for stray in parent.glob(".tmp-*"):  # of a save that failed where nothing could be removed either
+        _remove(stray)
     try:
         temporary.mkdir(parents=True, exist_ok=True)  # a network disk may keep a file of its own in the old one
         files: dict[str, bytes] = {

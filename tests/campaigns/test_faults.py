@@ -1,4 +1,4 @@
-"""The short form of the campaign in tests/faults: what is lost under kills, rot and full disks. Nothing."""
+"""The short form of the campaign in tests/campaigns/faults: what is lost under kills, rot and full disks. Nothing."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ def counts(campaign: dict[str, Any], part: str) -> dict[str, int]:
 def test_rotten_bytes_are_found_named_and_put_aside(campaign: dict[str, Any]) -> None:
     found = counts(campaign, "rotten bytes")
     assert found["damaged"] == 100
-    assert found["none left whole"] == 20
+    assert found["none left valid"] == 20
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_at_any_system_call_the_old_or_the_new_one_loads(campaign: dict[str, Any
 
 
 @pytest.mark.parametrize("part", ["disk: limited", "disk: full", "disk: read only"])
-def test_a_disk_that_takes_nothing_more(campaign: dict[str, Any], part: str) -> None:
+def test_a_disk_that_is_full_or_read_only(campaign: dict[str, Any], part: str) -> None:
     """For a while: warned, and the run goes on. For good: exit code 5, and later it goes on. Both to the same bits."""
     if part not in campaign:
         pytest.skip("mounting needs root")

@@ -1,4 +1,4 @@
-"""Several ranks: what is on the wire, that ranks are equal, that the split does not matter, that mistakes show."""
+"""Several ranks: what they send, that they stay equal, that the split does not matter, that mistakes show."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def is_one_reduction_each(calls: list[tuple[str, str, int, int]], D: int, G: int
 
 
 def test_an_update_reduces_d_once_and_g_once_and_nothing_else(ranks: Ranks) -> None:
-    found = ranks("wire")
+    found = ranks("traffic")
     assert len(found) == 18
     for case, seen in found.items():
         for calls in seen["updates"]:
@@ -33,7 +33,7 @@ def test_every_collective_of_a_run_has_a_purpose(ranks: Ranks) -> None:
     """20 updates, two more to rehearse; metrics four times; the rest are the start and the end."""
     calls = ranks("accounted")["calls"]
     assert {call[0] for call in calls} == {"agreement", "D_gradients", "G_gradients", "metrics"}
-    sums = [call[0] for call in calls if call[1] == "allreduce_"]  # DDP also tells its buckets, once
+    sums = [call[0] for call in calls if call[1] == "allreduce_"]  # DDP also sends its buckets' sizes, once
     assert [sums.count(name) for name in ("D_gradients", "G_gradients", "metrics")] == [22, 22, 4]
 
 
@@ -48,10 +48,10 @@ def test_every_collective_of_a_run_has_a_purpose(ranks: Ranks) -> None:
 def test_the_same_model_on_any_split(
     same: dict[str, Any], double: Processes, kind: str, recipe: Any, data: Any
 ) -> None:
-    """1x64 = 2x32 = 2x16 in two pieces, and on one process in four pieces, in float64, with all penalties."""
+    """1x64 = 2x32 = 2x16 in two microbatches, and on one process in four, in float64, with all penalties."""
     alone = tiny.state(tiny.play(tiny.game(double, recipe, tiny.PENALISED, data), 6, data))
-    pieces = tiny.state(tiny.play(tiny.game(double, recipe, tiny.PENALISED, data, microbatch=16), 6, data))
-    assert tiny.difference(pieces, alone) < EXACT
+    parts = tiny.state(tiny.play(tiny.game(double, recipe, tiny.PENALISED, data, microbatch=16), 6, data))
+    assert tiny.difference(parts, alone) < EXACT
     for count in (1, 2):
         seen = same[f"{kind}/{count}"]
         assert seen["equal"], "ranks differ"
@@ -78,13 +78,13 @@ def run_once(scenario: str, tmp_path_factory: pytest.TempPathFactory, count: int
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_resumed_is_bitwise_never_stopped(ranks: Ranks, count: int) -> None:
-    """On three ranks the order of a sum depends on where DDP's buckets lie: `prime` fixes it."""
+    """On three ranks the order of a sum depends on where DDP's buckets are: `warm_up_reduction` fixes it."""
     found = ranks("resumed", count)
     assert found["resumed"] == found["whole"]
 
 
 def test_every_mutation_is_caught(ranks: Ranks, double: Processes) -> None:
-    """The mistakes that public trainers make: each shows on the wire, between ranks, or against one process."""
+    """The mistakes that public trainers make: each shows in the traffic, between ranks, or against one process."""
     found = ranks("mutated")
     alone = tiny.game(double, objective=tiny.LAZY)
     D, G = (sum(p.numel() for p in player.parameters) for player in (alone.discriminator, alone.generator))

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
 
 from dist_gan.run import checkpoint
-from tests.campaigns.proof import differences
+from tests.campaigns.proof.compare import differences
 from tests.support.children import finished
 from tests.support.cluster import Cluster, started
 from tests.support.commands import ROOT
@@ -122,10 +121,6 @@ def saved(folder: Path) -> int:
     return int(found[-1].name.removeprefix("images-")) if found else 0
 
 
-def flat(folder: Path) -> dict[str, Tensor]:
-    return {f"{file}/{name}": t for file, own in newest(folder).tensors.items() for name, t in own.items()}
-
-
 def turns(output: str) -> tuple[list[int], list[int]]:
     """Where a job's attempts say that they stopped, and from where that they went on."""
     stops = re.findall(r"^stopped by signal \d+\s+images seen +([\d,]+)", output, re.MULTILINE)
@@ -159,7 +154,7 @@ def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any,
     assert "world       4 processes, batch 64 = 4 x 16" in output
     assert_whole(tmp_path / "a", 384, every=64)
     assert status(tmp_path / "a")["processes"] == 4
-    assert max(differences(flat(tmp_path / "a"), flat(tmp_path / "one"), None).values()) <= 1e-12
+    assert max(differences(newest(tmp_path / "a").tensors, newest(tmp_path / "one").tensors).values()) <= 1e-12
     cluster.gone(job)
 
 

@@ -10,10 +10,10 @@ import torch
 from dist_gan.data.stream import Stream
 from dist_gan.distributed.launch import leave
 from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.reduction import Averaged
 from dist_gan.distributed.traffic import Traffic
 from dist_gan.game import game as game_module
-from dist_gan.game.game import Game
-from dist_gan.game.player import Player
+from dist_gan.game.game import Game, Turn
 from dist_gan.randomness import draw
 from tests.support import tiny
 from tests.support.commands import train
@@ -24,16 +24,16 @@ def equal_everywhere(processes: Processes, game: Game) -> bool:
     return len(set(processes.accelerator.gather_for_metrics([tiny.digest(tiny.state(game))], True))) == 1
 
 
-def wire(processes: Processes) -> dict[str, Any]:
-    """The calls of one update, after a warm-up, for pieces and penalties; and how many parameters there are."""
+def traffic(processes: Processes) -> dict[str, Any]:
+    """The calls of one update, after a warm-up, by microbatches and penalties; and how many parameters there are."""
     found: dict[str, Any] = {}
     for kind, recipe, data in (
         ("mlp", tiny.MLP_DROPOUT, tiny.DATA),
         ("dcgan", tiny.DCGAN_TINY, tiny.DATA_16),
     ):
         for penalties, objective in (("off", None), ("on", tiny.PENALISED), ("lazy", tiny.LAZY)):
-            for pieces in (1, 2, 4):
-                game = tiny.game(processes, recipe, objective, data, microbatch=tiny.BATCH // processes.count // pieces)
+            for parts in (1, 2, 4):
+                game = tiny.game(processes, recipe, objective, data, microbatch=tiny.BATCH // processes.count // parts)
                 game.warm_up_reduction(tiny.batches(processes, 0, data))
                 calls = []
                 for _ in range(3):  # with a lazy penalty: one update with it and two without
@@ -44,7 +44,7 @@ def wire(processes: Processes) -> dict[str, Any]:
                 with Traffic() as counted:
                     game.meter.read()
                 D, G = (sum(p.numel() for p in player.parameters) for player in (game.discriminator, game.generator))
-                found[f"{kind}, penalties {penalties}, {pieces} pieces"] = {
+                found[f"{kind}, penalties {penalties}, {parts} microbatches"] = {
                     "updates": calls,
                     "reading": [tuple(call) for call in counted.calls],
                     "D": D,
@@ -55,27 +55,25 @@ def wire(processes: Processes) -> dict[str, Any]:
 
 
 def accounted(processes: Processes) -> dict[str, Any]:
-    """Every collective of a whole run, from its first word to its last."""
-    with Traffic() as wire:
+    """Every collective of a whole run, from its start to its end."""
+    with Traffic() as traffic:
         assert train.main([*SMALL, "images=1280", "track.every=320", f"run={sys.argv[2]}.run"]) == 0
-    return {"calls": [tuple(call) for call in wire.calls]}
+    return {"calls": [tuple(call) for call in traffic.calls]}
 
 
 def same(processes: Processes) -> dict[str, Any]:
-    """States in float64 after some updates, in one and in two pieces; and whether all ranks have the same."""
+    """States in float64 after some updates, in one microbatch and in two; and whether all ranks have the same."""
     found = {}
     for kind, recipe, data in (
         ("mlp", tiny.MLP_PLAIN, tiny.DATA),
         ("dropout", tiny.MLP_DROPOUT, tiny.DATA),
         ("dcgan", tiny.DCGAN_TINY, tiny.DATA_16),
     ):
-        for pieces in (1, 2):
-            game = tiny.game(
-                processes, recipe, tiny.PENALISED, data, microbatch=tiny.BATCH // processes.count // pieces
-            )
+        for parts in (1, 2):
+            game = tiny.game(processes, recipe, tiny.PENALISED, data, microbatch=tiny.BATCH // processes.count // parts)
             game.warm_up_reduction(tiny.batches(processes, 0, data))
             tiny.play(game, 6, data)
-            found[f"{kind}/{pieces}"] = {"state": tiny.state(game), "equal": equal_everywhere(processes, game)}
+            found[f"{kind}/{parts}"] = {"state": tiny.state(game), "equal": equal_everywhere(processes, game)}
     return found
 
 
@@ -89,7 +87,7 @@ def resumed(processes: Processes) -> dict[str, Any]:
     tiny.play(first, 3)
     saved = {file: {k: v.clone() for k, v in own.items()} for file, own in first.state().items()}
     second = tiny.game(processes, tiny.MLP_DROPOUT, tiny.PENALISED)
-    second.load(saved, first.counters())
+    second.load(saved, first.images_seen)
     second.warm_up_reduction(tiny.batches(processes, second.images_seen))
     tiny.play(second, 3)
     return {"whole": tiny.digest(tiny.state(whole)), "resumed": tiny.digest(tiny.state(second))}
@@ -125,26 +123,28 @@ def _patch(owner: Any, name: str, new: Any) -> tuple[Callable[[], None], Callabl
     return lambda: setattr(owner, name, new), lambda: setattr(owner, name, old)
 
 
-def _wrapped_in_the_others_turn(self: Game, batch: Any, bits: Any) -> None:
+def _wrapped_in_the_others_turn(self: Game, turn: Turn, *rest: Any) -> None:
     D = self.discriminator
-    bare, D.network = D.network, D.wrapped
+    bare = D.network
+    if turn.player == "G":
+        D.network = D.reduction.wrapped
     try:
-        _generator_turn(self, batch, bits)
+        _play(self, turn, *rest)
     finally:
         D.network = bare
 
 
 def _no_sync_on(half: str) -> Callable[..., Any]:
-    """Around one half of a piece only: the forward (of every piece), or the backward (of every piece but the last)."""
+    """Around one half of a microbatch only: the forward (of every one), or the backward (of every one but the last)."""
 
     @contextmanager
-    def piece(self: Player, *, last: bool) -> Iterator[None]:
+    def around(self: Averaged, *, last: bool) -> Iterator[None]:
         def switch(reduces: bool) -> Callable[..., None]:
             return lambda module, *_: setattr(module, "require_backward_grad_sync", reduces)
 
         forward = half == "forward"
         handles = []
-        if self.processes.count > 1 and (forward or not last):
+        if forward or not last:
             handles = [
                 self.wrapped.register_forward_pre_hook(switch(not forward)),
                 self.wrapped.register_forward_hook(switch(forward)),
@@ -154,7 +154,7 @@ def _no_sync_on(half: str) -> Callable[..., Any]:
             handle.remove()
         switch(True)(self.wrapped)
 
-    return piece
+    return around
 
 
 def _by_rank(seed: int, purposes: Any, ordinals: range, device: Any) -> Any:
@@ -162,33 +162,33 @@ def _by_rank(seed: int, purposes: Any, ordinals: range, device: Any) -> Any:
     return draw(seed, purposes, range(1000 * rank, 1000 * rank + len(ordinals)), device)
 
 
-def _default_sampler(self: Stream, turn: int) -> torch.Tensor:
+def _default_sampler(self: Stream, epoch: int) -> torch.Tensor:
     """torch's RandomSampler: an order from a generator that every process has seeded for itself."""
-    generator = torch.Generator().manual_seed(self.first + turn)
+    generator = torch.Generator().manual_seed(self.first + epoch)
     return torch.randperm(len(self.dataset), generator=generator)
 
 
-def _bare_mover(self: Processes, network: Any) -> Any:
-    _wrap(self, network)
+def _bare_mover(self: Processes, network: Any, *, reduced: bool) -> Any:
+    _wrap(self, network, reduced=reduced)
     network.no_sync = nullcontext
     return network
 
 
-def _static_graph(self: Processes, network: Any) -> Any:
-    wrapped = _wrap(self, network)
-    if self.count > 1:
+def _static_graph(self: Processes, network: Any, *, reduced: bool) -> Any:
+    wrapped = _wrap(self, network, reduced=reduced)
+    if reduced:
         wrapped._set_static_graph()
     return wrapped
 
 
-_generator_turn = Game.generator_turn
+_play = Game.play
 _wrap = Processes.wrap
 MUTATIONS = {
     "none": (lambda: None, lambda: None),
-    "wrapped D in G's turn": _patch(Game, "generator_turn", _wrapped_in_the_others_turn),
+    "wrapped D in G's turn": _patch(Game, "play", _wrapped_in_the_others_turn),
     "training through a bare mover": _patch(Processes, "wrap", _bare_mover),
-    "no_sync on the forward only": _patch(Player, "piece", _no_sync_on("forward")),
-    "no_sync on the backward only": _patch(Player, "piece", _no_sync_on("backward")),
+    "no_sync on the forward only": _patch(Averaged, "around", _no_sync_on("forward")),
+    "no_sync on the backward only": _patch(Averaged, "around", _no_sync_on("backward")),
     "static_graph with a lazy penalty": _patch(Processes, "wrap", _static_graph),
     "the default sampler": _patch(Stream, "_permute", _default_sampler),
     "noise by rank": _patch(game_module, "draw", _by_rank),
@@ -196,7 +196,7 @@ MUTATIONS = {
 
 if __name__ == "__main__":
     scenario, out = sys.argv[1:]
-    joined = Processes("fp32" if scenario in ("wire", "resumed") else "fp64")
+    joined = Processes("fp32" if scenario in ("traffic", "resumed") else "fp64")
     results = globals()[scenario](joined)
     if joined.is_first:
         torch.save(results, out)

@@ -3,8 +3,9 @@ and launchers that die.
 
     python -m tests.campaigns.faults [bytes calls disk kills peers mistakes] [--kills 1000] [--peers 10] [--seed 0] ...
 
-`--calls`: a sample of so many system calls; 0: all. Ends with a table; exit code 1 where anything was lost.
-`mistakes`: saving is broken on purpose, and each mistake must be noticed. tests/test_faults.py is the short form.
+`--calls`: a sample of this many system calls; 0: all. Ends with a table; exit code 1 where anything was lost.
+`mistakes`: saving is broken on purpose, and each mistake must be noticed. The short form is
+tests/campaigns/test_faults.py.
 """
 
 import os

@@ -59,8 +59,8 @@ MISTAKES: dict[str, tuple[Any, str, str, str, Part]] = {
     "status ends the run": (
         RunFolder, "status", "contextlib.suppress(OSError)", "contextlib.nullcontext()", _read_only,
     ),
-    "always from the start": (checkpoint, "find", "reversed(found)", "()", _kills),
-    "from an older one": (checkpoint, "find", "reversed(found)", "found", _kills),
+    "always from the start": (checkpoint, "newest", "reversed(found)", "()", _kills),
+    "from an older one": (checkpoint, "newest", "reversed(found)", "found", _kills),
 }  # fmt: skip
 
 

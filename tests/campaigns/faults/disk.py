@@ -1,4 +1,4 @@
-"""A disk that takes nothing more in the middle of a run."""
+"""A disk that becomes full, or read-only, in the middle of a run."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ def limited(run: Path, pid: int) -> Iterator[None]:
 
 @contextmanager
 def full(run: Path, pid: int) -> Iterator[None]:
-    """The disk (a small tmpfs) has no byte left."""
+    """The disk (a small tmpfs) is full."""
     filler = run.parent / "filler"
     with suppress(OSError), open(filler, "wb", buffering=0) as file:
         while True:

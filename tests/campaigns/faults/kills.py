@@ -32,6 +32,7 @@ def _until_the_end(
 ) -> None:
     """One run, killed until it ends or all kills are spent; then it is left alone."""
     newest, read = 0, 0
+    unwritten: set[int] = set()
     every = BATCH * generator.randint(1, 3)
     cadence = f"save.every={every}", f"save.keep={generator.randint(1, 3)}"
     while True:
@@ -45,11 +46,14 @@ def _until_the_end(
             at = int((began or "0").replace(",", ""))
             tally.check(at == newest, "silent fresh starts", f"{run}: from {at}, and {newest} was there")
         if not any(codes):
-            return same_end(tally, run, whole)
+            return same_end(tally, run, whole, unwritten)
         if not tally.check(not alone and -signal.SIGKILL in codes, "failed by itself", f"{codes}: {said[-2000:]}"):
             return None
         tally.counts["kills"] += 1
         now = _found(tally, run, newest)
+        if now > max([0, *lines(run)]):  # a rank that lost its peer in the metrics' reduction has saved, and no line
+            tally.counts["saved by a survivor before its metrics"] += 1
+            unwritten.add(now)
         trained = max([0, *lines(run)])
         tally.counts["most updates done again"] = max(tally.counts["most updates done again"], (trained - now) // BATCH)
         # a save may be under way while the next interval is trained
@@ -78,7 +82,7 @@ def _kill(pids: list[int], generator: random.Random, life: float) -> list[int]:
 
 
 def _found(tally: Tally, run: Path, before: int) -> int:
-    """What a start will find; all that is published must be whole. Returns its images seen; 0: nothing yet."""
+    """What a start will find; all that is published must be valid. Returns its images seen; 0: nothing yet."""
     parent = run / "checkpoints"
     tally.counts["hit within a save"] += any(parent.glob(".tmp-*"))
     tally.counts["hit within retention"] += any(parent.glob(".trash-*"))

@@ -50,21 +50,21 @@ FAULTS: dict[str, tuple[Done, bool]] = {
     "a rank killed": (rank_killed, False),
     "a rank stopped": (rank_stopped, False),
 }
-"""What is done; and whether the run must then stop in good order, losing nothing."""
+"""What is done; and whether the run must then stop cleanly, losing nothing."""
 
 
 def peers(folder: Path, count: int, generator: random.Random) -> list[Tally]:
-    """Each fault so many times, each time to a run that begins or goes on."""
+    """Each fault `count` times, each time to a run that begins or goes on."""
     tallies = []
-    for number, (name, (fault, in_good_order)) in enumerate(FAULTS.items()):
+    for number, (name, (fault, cleanly)) in enumerate(FAULTS.items()):
         tally = Tally(name)
         for _ in range(count):
-            _once(tally, folder, folder / f"run{number}", fault, in_good_order, generator)
+            _once(tally, folder, folder / f"run{number}", fault, cleanly, generator)
         tallies.append(tally)
     return tallies
 
 
-def _once(tally: Tally, folder: Path, run: Path, fault: Done, in_good_order: bool, generator: random.Random) -> None:
+def _once(tally: Tally, folder: Path, run: Path, fault: Done, cleanly: bool, generator: random.Random) -> None:
     tally.counts["times"] += 1
     before = checkpoint.existing(run / "checkpoints")
     with started(folder, "local.sh", "-n", "2", *RUN, f"run={run}") as launcher:
@@ -81,11 +81,11 @@ def _once(tally: Tally, folder: Path, run: Path, fault: Done, in_good_order: boo
         if launcher.poll() is None:
             launcher.kill()
     found = status(run)
-    told = found.get("reason", "")
-    tally.check(told.startswith(reason), "wrong reason", f"expected {reason!r}, got {told!r}")
+    reported = found.get("reason", "")
+    tally.check(reported.startswith(reason), "wrong reason", f"expected {reason!r}, got {reported!r}")
     newest = int(checkpoint.existing(run / "checkpoints")[-1].name.removeprefix("images-"))
-    if in_good_order:
-        tally.check(found["state"] == "stopped", "not stopped in good order", str(found))
+    if cleanly:
+        tally.check(found["state"] == "stopped", "not stopped cleanly", str(found))
         tally.counts["updates lost"] += (found["images_seen"] - newest) // 64
         tally.check(found["images_seen"] == newest == max(lines(run)), "something lost", str(found))
         tally.seconds["until saved"].append(found["time"] - begun)

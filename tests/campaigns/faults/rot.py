@@ -30,7 +30,7 @@ def damage(path: Path, generator: random.Random) -> str:
 
 
 def rot(folder: Path, count: int, generator: random.Random) -> Tally:
-    """Damage to a real checkpoint: found, named, put aside; the older one is taken; none left whole is exit 3."""
+    """Damage to a real checkpoint: found, named, put aside; the older one is taken; none left valid is exit code 3."""
     tally = Tally("rotten bytes")
     images = 4 * BATCH
     whole, base, run = folder / "whole", folder / "base", folder / "run"
@@ -57,7 +57,7 @@ def rot(folder: Path, count: int, generator: random.Random) -> Tally:
             with suppress(CheckpointError):
                 found = checkpoint.find(parent, warnings.append)
         tally.counts["damaged"] += 1
-        tally.counts["none left whole"] += none_left
+        tally.counts["none left valid"] += none_left
         named = len(warnings) == len(names) and all(n in text for n, text in zip(names, warnings, strict=True))
         tally.check(named, "not found or not named", f"{k}: {names}: {warnings}")
         tally.check(found == (None if none_left else parent / old.name), "a wrong one taken", f"{k}: {names}: {found}")
