@@ -129,7 +129,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
         rate = checkup.measure("speed", lambda: rehearsal.speed(config, processes, trial, first, reduction))
     if stream:
         checkup.look("reading", lambda: (rehearsal.reading(config, processes, stream, rate or 0.0), None))
-    checkup.tell("W&B", lambda: services.wandb(config.track))
+    checkup.tell("W&B", lambda: services.wandb(config.track, folder))
 
 
 def _read(arguments: Sequence[str]) -> tuple[Config | None, ConfigError | None, list[str]]:

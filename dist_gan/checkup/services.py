@@ -9,21 +9,24 @@ from urllib.parse import urlsplit
 
 from dist_gan.checkup.lines import Line, Mark
 from dist_gan.config.schema import Track
-from dist_gan.run.tracker import wandb_mode, wandb_url
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.tracker import noted_wandb_id, upload_command, wandb_mode, wandb_url
 
 PATIENCE = 3.0
 """Seconds for a connection."""
 
 
-def wandb(track: Track) -> Line:
-    """Where metrics would go. Never a problem: training goes on without."""
+def wandb(track: Track, run: RunFolder) -> Line:
+    """Where a run's metrics would go. Never a problem: training goes on without."""
     if importlib.util.find_spec("wandb") is None:
         asked = track.wandb in ("online", "offline")
         found = "not installed: metrics stay in metrics.jsonl"
         return Line(found, Mark.ADVICE if asked else Mark.OK, "`pip install wandb`, or track.wandb=disabled")
     mode = "disabled" if track.wandb == "disabled" else wandb_mode(track)
+    upload = upload_command(run.path, noted_wandb_id(run) or "*")
     if mode != "online":
-        return Line(mode + (": `wandb sync` in the run's folder sends it later" if mode == "offline" else ""))
+        later = f", project {track.project}: `{upload}` sends it later" if mode == "offline" else ""
+        return Line(mode + later)
     if wandb_mode(Track(wandb="auto")) != "online" and not os.environ.get("WANDB_MODE"):
         return Line(
             "online, without an API key", Mark.ADVICE, "`wandb login`, or WANDB_API_KEY, or track.wandb=offline"
@@ -35,9 +38,9 @@ def wandb(track: Track) -> Line:
         return Line(
             f"online, and {host}:{port} cannot be reached ({error.strerror or error})",
             Mark.ADVICE,
-            "track.wandb=offline, and `wandb sync` later; training does not wait for it either way",
+            f"track.wandb=offline, and `{upload}` later; training does not wait for it either way",
         )
-    return Line(f"online at {wandb_url()}, which answers")
+    return Line(f"online, project {track.project}, at {wandb_url()}, which answers")
 
 
 def slurm(job: str) -> Line:

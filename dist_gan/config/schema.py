@@ -1,6 +1,6 @@
 """The root of a run's configuration: what one run is, and which combinations cannot work."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,8 +24,14 @@ class Track(Part):
     """Images between two lines of metrics."""
     wandb: Literal["auto", "online", "offline", "disabled"] = free("auto")
     """Weights & Biases: `auto` is online where an API key is found and offline elsewhere; never a prompt."""
-    project: str = free("dist_gan")
+    project: str = free("dist_gan", min_length=1)
     """W&B's project."""
+    group: str = free("")
+    """W&B's group, for runs that belong together, such as the seeds of one experiment."""
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = free(())
+    """W&B's tags of the run, up to 64 characters each."""
+    notes: str = free("")
+    """What W&B shows as the run's notes."""
     tensorboard: bool = free(False)
     """Write TensorBoard's files into the run's folder."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -19,6 +19,8 @@ class Records:
     last_checkpoint: Path | None = None
     services: str = ""
     """Where metrics go, for people."""
+    upload: str = ""
+    """The command that sends to W&B what was written offline; empty where there is nothing to send."""
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
@@ -37,6 +39,14 @@ class Records:
 
     def close(self) -> None:
         """Send what services still have to get."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After a second Ctrl-C nobody waits for services."""
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.close()
 
 
 class RunRecords(Records):
@@ -58,6 +68,8 @@ class RunRecords(Records):
         self.console = console
         self.config = config
         self.facts = facts
+        self.services = "; ".join(tracker.services)
+        self.upload = tracker.upload
 
     @property
     def last_checkpoint(self) -> Path | None:  # type: ignore[override]

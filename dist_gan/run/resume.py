@@ -20,7 +20,6 @@ class ResumePoint:
 
     checkpoint: Path | None
     images_seen: int
-    wandb_id: str | None
     processes: int
 
 
@@ -87,10 +86,10 @@ def _allowed(config: Config, folder: RunFolder) -> Path | None:
 def _from(config: Config, path: Path | None, data: str | None) -> ResumePoint:
     """Raises ConfigError where the checkpoint at `path` was made by another config or other data."""
     if path is None:
-        return ResumePoint(None, 0, None, 0)
+        return ResumePoint(None, 0, 0)
     found = checkpoint.read(path)
     _same_run(config, found, data or found.state["data"])
-    return ResumePoint(path, found.state["images_seen"], found.state["wandb"], found.state["processes"])
+    return ResumePoint(path, found.state["images_seen"], found.state["processes"])
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -32,8 +31,8 @@ from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.restore import restore
 from dist_gan.run.resume import ResumePoint, open_run
-from dist_gan.run.summary import show_start
-from dist_gan.run.tracker import Tracker
+from dist_gan.run.summary import parameter_counts, show_start
+from dist_gan.run.tracker import Tracker, noted_wandb_id, wandb_note
 from dist_gan.run.trainer import Trainer
 from dist_gan.sampling.generate import sample_classes, sample_latents
 
@@ -125,11 +124,11 @@ def _run(
                     read = restore(game, start.checkpoint, processes)
                     if watch:
                         debug.check_restored(game, read)
-                records = _records(config, folder, dataset, processes, console, start)
+                records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
                 happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *events]
-                with closing(records):
+                with records:
                     trainer = Trainer(
                         game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
                     )
@@ -152,23 +151,35 @@ def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
 
 
 def _records(
-    config: Config, folder: RunFolder, dataset: Dataset, processes: Processes, console: Console, start: ResumePoint
+    config: Config, folder: RunFolder, dataset: Dataset, game: Game, console: Console, start: ResumePoint
 ) -> Records:
+    processes = game.processes
     if not processes.is_first:
         return Records()
     text = dump(config)
     folder.write_config(text)
-    tracker = Tracker(config.track, folder, config.model_dump(mode="json"), start.wandb_id, console.warn)
+    facts = {
+        "processes": processes.count,
+        "device": processes.describe(),
+        "parameters": parameter_counts(game),
+        "data": dataset.fingerprint,
+        "data_images": len(dataset),
+        "image_shape": list(dataset.shape),
+        "classes": list(dataset.classes),
+        "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+    }
+    tracker = Tracker(
+        config.track,
+        folder,
+        {**config.model_dump(mode="json"), "facts": facts},
+        noted_wandb_id(folder),
+        console.warn,
+        console.say,
+        start.images_seen,
+    )
+    folder.status("starting", data_images=len(dataset), wandb=wandb_note(folder, tracker.wandb_id))
     writer = checkpoint.Writer(
         folder.checkpoints, keep=config.save.keep, keep_every=config.save.keep_every, warn=console.warn
     )
     writer.last = start.checkpoint
-    facts = {
-        "processes": processes.count,
-        "data": dataset.fingerprint,
-        "image_shape": list(dataset.shape),
-        "classes": list(dataset.classes),
-        "wandb": tracker.wandb_id,
-        "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
-    }
-    return RunRecords(folder, writer, tracker, console, text, facts)
+    return RunRecords(folder, writer, tracker, console, text, {**facts, "wandb": tracker.wandb_id})

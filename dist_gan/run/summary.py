@@ -81,3 +81,5 @@ def show_end(
     if stop:
         rows.append(("to go on", "the same command again"))
     console.table(f"stopped by signal {stop}" if stop else "finished", rows)
+    if records.upload:  # not in the table, which would break the line
+        console.say(f"to send all of it to W&B: {records.upload}")

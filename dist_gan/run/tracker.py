@@ -5,6 +5,7 @@ import netrc
 import os
 import queue
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,26 +31,50 @@ class Tracker:
         config: Mapping[str, Any],
         wandb_id: str | None,
         warn: Callable[[str], None],
+        say: Callable[[str], None] = lambda _: None,
+        images_seen: int = 0,
     ) -> None:
-        """`wandb_id`: of the W&B run that goes on; None begins one."""
+        """What is given to W&B and TensorBoard from now on.
+
+        Args:
+            recipe: what the user chose.
+            folder: of the run.
+            config: what W&B shows as the run's configuration; JSON data.
+            wandb_id: of the W&B run that goes on; None begins one.
+            warn: shows a warning.
+            say: shows a line; called from a thread, once W&B's address of the run is known.
+            images_seen: where training goes on: what TensorBoard has from later on is shown no more.
+        """
         self.folder = folder
         self.wandb_id = wandb_id or secrets.token_hex(4)
+        self.services = ["metrics.jsonl"]
+        """Where metrics go, for people."""
+        self.upload = ""
+        """The command that sends all parts of this run to W&B, where it is offline."""
         self._warn = warn
         self._mailboxes: list[_Mailbox] = []
-        if recipe.wandb != "disabled" and self._installed("wandb", needed=recipe.wandb != "auto"):
-            mode = wandb_mode(recipe)
+        mode = "disabled" if recipe.wandb == "disabled" else wandb_mode(recipe)
+        if mode != "disabled" and self._installed("wandb", needed=recipe.wandb != "auto"):
             options = {
                 "id": self.wandb_id,
                 "name": folder.path.name,
                 "dir": str(folder.path),
                 "mode": mode,
-                "resume": "allow" if mode == "online" else None,
+                # Offline too: it is written into each part, and `wandb sync` then appends instead of writing over.
+                "resume": "allow",
                 "config": dict(config),
+                "group": recipe.group or None,
+                "tags": list(recipe.tags) or None,
+                "notes": recipe.notes or None,
                 "settings": {"init_timeout": SERVICE_SECONDS, "console": "off", "silent": True},
             }
-            self._mailboxes.append(_Mailbox(WANDB, lambda: _WandB(recipe.project, options), warn))
+            self.services.append(f"W&B {mode}, project {recipe.project}, run {self.wandb_id}")
+            if mode == "offline":
+                self.upload = upload_command(folder.path, self.wandb_id)
+            self._mailboxes.append(_Mailbox(WANDB, lambda: _WandB(recipe.project, options, say), warn))
         if recipe.tensorboard and self._installed("tensorboard", needed=True):
-            self._mailboxes.append(_Mailbox(TENSORBOARD, lambda: _TensorBoard(folder.path), warn))
+            self.services.append("TensorBoard")
+            self._mailboxes.append(_Mailbox(TENSORBOARD, lambda: _TensorBoard(folder.path, images_seen), warn))
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
@@ -140,8 +165,10 @@ class _Service:
 
 
 class _WandB(_Service):
-    def __init__(self, project: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, project: str, options: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self.tracker = _started(WandBTracker(project, **options))
+        if url := self.tracker.tracker.url:  # none where it is offline
+            say(f"W&B: {url}")
         # A step of our own: W&B's counts calls, and after a resume it would refuse to go back.
         self.tracker.tracker.define_metric("*", step_metric="images")
 
@@ -155,8 +182,10 @@ class _WandB(_Service):
 
 
 class _TensorBoard(_Service):
-    def __init__(self, folder: Path) -> None:
-        self.tracker = _started(TensorBoardTracker("tensorboard", logging_dir=str(folder)))
+    def __init__(self, folder: Path, images_seen: int) -> None:
+        # What comes after the checkpoint that a run goes on from will be logged again: steps never go back.
+        purge = images_seen + 1 if images_seen else 0
+        self.tracker = _started(TensorBoardTracker("tensorboard", logging_dir=str(folder), purge_step=purge))
 
     def metrics(self, images_seen: int, metrics: dict[str, float]) -> None:
         self.tracker.log(metrics, step=images_seen)
@@ -183,7 +212,39 @@ def still_busy() -> bool:
 
 def wandb_mode(recipe: Track) -> str:
     """What W&B would do, where it is installed: online, offline or disabled; WANDB_MODE wins."""
-    return os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)
+    mode = os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)
+    return "offline" if mode == "dryrun" else mode  # its old name
+
+
+def noted_wandb_id(folder: RunFolder) -> str | None:
+    """The W&B run that belongs to a run's folder, as status.json says.
+
+    A folder that was renamed or moved has its inode number still, one that was brought back from a copy its path: both
+    go on in their W&B run. A copy of another run's folder has neither, and gets a W&B run of its own.
+    """
+    noted = folder.read_status().get("wandb")
+    if not isinstance(noted, dict) or not folder.path.is_dir():
+        return None
+    is_same = any(noted.get(key) == value for key, value in _place(folder).items())
+    return str(noted["id"]) if is_same else None
+
+
+def wandb_note(folder: RunFolder, wandb_id: str) -> dict[str, Any]:
+    """What status.json says of a run's W&B run: its id, and the folder that it belongs to."""
+    return {"id": wandb_id, **_place(folder)}
+
+
+def _place(folder: RunFolder) -> dict[str, Any]:
+    return {"path": str(folder.path.resolve()), "inode": folder.path.stat().st_ino}
+
+
+def upload_command(run: Path, wandb_id: str) -> str:
+    """The shell command that sends all offline parts of a run to W&B, in order.
+
+    Every start of a run writes a part of its own, named after its time and the run's id, so that the shell's order is
+    that of time. Parts that were sent before are passed over by `wandb sync` itself.
+    """
+    return f"wandb sync {shlex.quote(str(run / 'wandb'))}/offline-run-*-{wandb_id}"
 
 
 def wandb_url() -> str:

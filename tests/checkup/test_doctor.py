@@ -18,6 +18,7 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
 from tests.support.children import finished
+from dist_gan.run.tracker import wandb_note
 from tests.support.commands import ROOT, doctor
 from tests.support.runs import SMALL, run
 
@@ -200,22 +201,26 @@ def test_a_folder_that_another_job_holds(examine: Any, tmp_path: Path) -> None:
     again.hold()
 
 
-def test_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "online")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert services.wandb(Track()).found.endswith("which answers")
-    assert "cannot be reached" in services.wandb(Track()).found
-    assert services.wandb(Track()).mark.name == "ADVICE"
-    assert services.wandb(Track(wandb="disabled")).found == "disabled"
+        assert services.wandb(Track(), folder).found.endswith("which answers")
+    assert "cannot be reached" in services.wandb(Track(), folder).found
+    assert services.wandb(Track(), folder).mark.name == "ADVICE"
+    assert services.wandb(Track(wandb="disabled"), folder).found == "disabled"
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert services.wandb(Track()).found.startswith("offline")
+    assert services.wandb(Track(), folder).found.startswith("offline")
+    assert f"`wandb sync {tmp_path}/wandb/offline-run-*-*` sends it later" in services.wandb(Track(), folder).found
+    folder.status("stopped", wandb=wandb_note(folder, "abc"))
+    assert f"`wandb sync {tmp_path}/wandb/offline-run-*-abc` sends it later" in services.wandb(Track(), folder).found
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nowhere")
-    assert services.wandb(Track(wandb="online")).found == "online, without an API key"
+    assert services.wandb(Track(wandb="online"), folder).found == "online, without an API key"
 
 
 def test_slurm(examine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
