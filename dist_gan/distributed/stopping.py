@@ -49,12 +49,17 @@ class Stopping:
 
     @contextmanager
     def protected(self) -> Iterator[None]:
-        """Inside, a second Ctrl-C waits: what is being saved shall be valid."""
+        """Inside, neither a second Ctrl-C nor the end of a process that reads images (of which torch makes an error in
+        the main thread, wherever that is) interrupts: what is being saved shall be valid."""
         before, self._protected = self._protected, True
+        in_main = threading.current_thread() is threading.main_thread()
+        child = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None
         try:
             yield
         finally:
             self._protected = before
+            if in_main:
+                signal.signal(signal.SIGCHLD, child)
 
     def after_update(self) -> int:
         """The signal that asked any process to stop, or 0; equal on all. To be called by all, after each update.

@@ -45,13 +45,17 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
     """Write the cause into status.json, unless the process that failed first has; returns `as_our_own(error)`, whose
     `reports` says whether this process should report it."""
     named = isinstance(error, PeerFailed)
+    # A launcher that ends this process because a peer failed ends the processes that read images for it too.
+    may_follow = bool(worker_failure(error))
     error = as_our_own(error)
-    if isinstance(error, PeerFailed) and _cause_is_known(attempt, seconds=0 if named else CAUSE_SECONDS):
-        error.reports = False
+    if isinstance(error, PeerFailed) or may_follow:
+        wait = 0 if named or may_follow else CAUSE_SECONDS
+        assert isinstance(error, RunError)
+        error.reports = error.reports and not _cause_is_known(attempt, seconds=wait)
     if isinstance(error, RunError) and (not error.reports or (attempt.rank and error.everywhere)):
         error.reports = False
         return error
-    if attempt.folder is not None:
+    if attempt.folder is not None and not _is_recorded(attempt):  # the first cause stays
         reason = f"{type(error).__name__}: {error}"
         attempt.folder.status("failed", reason=reason, rank=attempt.rank, exit_code=exit_code_of(error))
     return error

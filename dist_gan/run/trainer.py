@@ -126,8 +126,9 @@ class Trainer:
         """A run that fails loses nothing, where the failure did not come in the middle of an update."""
         if self.game.untouched and self.game.images_seen > first and self.processes.is_first:
             self.pulse.armed = False
-            Checkpoints(1).happen(self.game, self.records)
-            self.records.wait()
+            with self.stopping.protected():
+                Checkpoints(1).happen(self.game, self.records)
+                self.records.wait()
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
