@@ -249,6 +249,17 @@ def test_a_photo_whose_orientation_means_nothing_stays_as_it_is(value: tuple[int
     assert (image[0, :8] > 200).all()
 
 
+def test_a_photo_whose_tags_cannot_be_read_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of Pillow differ in what they raise."""
+
+    def getexif(image: Image.Image) -> Any:
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    monkeypatch.setattr(Image.Image, "getexif", getexif)
+    image, _ = decode(jpeg((0x0112, 3, 1, struct.pack("<HH", 6, 0))), Look(1, 16, 16))
+    assert (image[0, :8] > 200).all()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_deep_images_are_turned_too(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
