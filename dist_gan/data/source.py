@@ -93,7 +93,7 @@ class Dataset(ABC):
 
 
 class Resident(Dataset):
-    """Data that lies on the device as a whole."""
+    """Data that is on the device, all of it."""
 
     def __init__(
         self,

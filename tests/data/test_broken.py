@@ -220,7 +220,7 @@ def test_without_patience_a_share_that_is_away_is_an_error(noise: Path) -> None:
         indexed(dataset)
 
 
-def test_an_unreadable_file_is_named_at_the_start(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_named_at_the_start(noise: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = survey.read
 
     def read(path: str, patience: float, errors: set[int]) -> bytes:
