@@ -1,8 +1,8 @@
 """From a file to pixels: 8 bits a channel, upright, without transparency, of the size that is asked for.
 
 What more than 8 bits a channel mean:
-- Integers of 9 to 16 bits have their whole range from black to white: 0 is black, 65535 (of 16 bits) is white. 12 bits
-  that are stored in 16 cannot be told from dark images of 16 bits, and are read as these.
+- Integers of 9 to 16 bits use all of their range from black to white: 0 is black, 65535 (of 16 bits) is white. 12 bits
+  that are stored in 16 look like dark images of 16 bits, and are read as these.
 - Floats go from 0 to 1, the usual convention, or from 0 to `white`. An image with other values or NaN is refused.
 - Integers of 32 bits go from 0 to `white`. They have no usual range: without `white` they are refused.
 The rule never depends on the values of an image, so that two images of one set are never read in two ways.
@@ -184,14 +184,14 @@ def _eight_bits(image: Image.Image, packing: str, white: float) -> Image.Image:
 
 
 def _from_integers(image: Image.Image, clear: Any) -> Image.Image:
-    """Up to 16 bits, black to white over their whole range."""
+    """Up to 16 bits, black to white over all of their range."""
     tags = getattr(image, "tag_v2", {})
     top = (1 << min(16, int(tags.get(BITS, (16,))[0]))) - 1
     values = np.asarray(image).astype(np.uint32)
-    grey = ((values.clip(0, top) * 255 + top // 2) // top).astype(np.uint8)
+    gray = ((values.clip(0, top) * 255 + top // 2) // top).astype(np.uint8)
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        grey = 255 - grey
-    result = Image.fromarray(grey)
+        gray = 255 - gray
+    result = Image.fromarray(gray)
     if isinstance(clear, int):
         result.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return result
@@ -216,8 +216,8 @@ def _from_range(image: Image.Image, white: float) -> Image.Image:
             f"its {kind} go from {values.min():g} to {values.max():g}, expected 0 (black) to {white:g} (white). Set "
             "data.white to the value that is white in all such images, or save it with 8 or 16 bits"
         )
-    grey = np.rint(scaled.clip(0, 255)).astype(np.uint8)
-    return Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
+    gray = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return Image.fromarray(255 - gray if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else gray)
 
 
 def _flat(image: Image.Image, look: Look) -> Image.Image:

@@ -70,7 +70,7 @@ def fetch_mnist() -> Path:
                         found = way(Path(temporary))
                         if wrong := _wrong(found):
                             raise ValueError(wrong)
-                    except Exception as error:  # whatever it was: it is told, and the next way is tried
+                    except Exception as error:  # whatever it was: it is reported, and the next way is tried
                         reasons.append(f"{name}: {_one_line(error)}")
                         continue
                     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def _not_here(name: str, root: Path, reason: str) -> ConfigError:
 
 
 def _wrong(folder: Path) -> str:
-    """What is wrong with MNIST's files in `folder`; empty where they are whole."""
+    """What is wrong with MNIST's files in `folder`; empty where they are complete and right."""
     for name, expected in MNIST_FILES.items():
         try:
             with open(folder / name, "rb") as file:

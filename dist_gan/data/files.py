@@ -28,6 +28,7 @@ AWAY = {
 GONE = AWAY | {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 """What is also said of a file that was there before, while its share is mounted again."""
 PAUSE = 0.2  # seconds between two tries
+MOMENT = 2.0  # seconds for which a file may be missing that is being replaced by another
 
 
 @dataclass
@@ -78,14 +79,20 @@ def is_skipped(name: str) -> str:
     return name if name in SYSTEM_FOLDERS else ""
 
 
-def patiently(action: Callable[[], T], patience: float, errors: set[int]) -> T:
-    """`action()`, tried again for `patience` seconds while it raises an OSError whose number is among `errors`."""
-    deadline = time.monotonic() + patience
+def patiently(
+    action: Callable[[], T], patience: float, errors: set[int], is_final: Callable[[OSError], bool] = lambda _: False
+) -> T:
+    """`action()`, tried again for `patience` seconds while it raises an OSError whose number is among `errors`.
+
+    One that `is_final` is tried again for `MOMENT` only.
+    """
+    begun = time.monotonic()
     while True:
         try:
             return action()
         except OSError as error:
-            if error.errno not in errors or time.monotonic() >= deadline:
+            limit = min(patience, MOMENT) if is_final(error) else patience
+            if error.errno not in errors or time.monotonic() - begun >= limit:
                 raise
         time.sleep(PAUSE)
 
@@ -97,7 +104,15 @@ def read(path: str, patience: float, errors: set[int]) -> bytes:
         with open(path, "rb") as file:
             return file.read()
 
-    return patiently(content, patience, errors)
+    def is_removed(error: OSError) -> bool:
+        """Whether the file is missing, and not all that is in its folder: a share that is away shows an empty one."""
+        try:
+            with os.scandir(Path(path).parent) as entries:
+                return error.errno == errno.ENOENT and next(entries, None) is not None
+        except OSError:
+            return False
+
+    return patiently(content, patience, errors, is_removed)
 
 
 def find(root: Path, patience: float = 0) -> Found:

@@ -41,7 +41,7 @@ class Folder(Source):
     size: Size = 64
     """Side in pixels of the square images that come out, or height x width: 48x64."""
     channels: Literal[1, 3, 4] = 3
-    """1 is grey, 3 is RGB, 4 is RGB with an alpha channel that is learnt too."""
+    """1 is gray, 3 is RGB, 4 is RGB with an alpha channel that is learnt too."""
     fit: Literal["crop", "stretch"] = "crop"
     """How an image gets this shape: cut its middle out of the image scaled to cover it, or scale each side."""
     resample: Literal["box", "bilinear", "bicubic", "lanczos"] = "lanczos"
@@ -109,7 +109,7 @@ class Folder(Source):
         if not folder.is_relative_to(root) or any(map(is_skipped, folder.relative_to(root).parts)):
             return []
         return [
-            f"data.path: the run's folder {shown(folder)} lies inside {shown(root)}: the run's own pictures would be "
+            f"data.path: the run's folder {shown(folder)} is inside {shown(root)}: the run's own pictures would be "
             "taken for data. Set run to a folder outside of it"
         ]
 

@@ -144,7 +144,7 @@ def class_numbers(labels: Any, count: int, what: str = "labels") -> Tensor:
     except (TypeError, ValueError):
         numbers = torch.empty(0)
     if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
-        raise ConfigError(f"data: {what} must be whole numbers from 0 on (or labels=False, which uses none)")
+        raise ConfigError(f"data: {what} must be integers from 0 on (or labels=False, which uses none)")
     if numbers.shape != (count,):
         raise ConfigError(f"data: {what} have the shape {_text(numbers.shape)}, expected [{count}], one for each image")
     numbers = numbers.to(torch.int64)

@@ -93,7 +93,7 @@ class Dataset(ABC):
 
 
 class Resident(Dataset):
-    """Data that lies on the device as a whole."""
+    """Data that is on the device, all of it."""
 
     def __init__(
         self,
@@ -190,23 +190,24 @@ class Streamed(Dataset):
             yield images, labels if labels[0] >= 0 else labels[:0]
 
 
-class _Caught(Indexed[Item | str]):
-    """Items, or the text of a DataError: an error of a worker would come with the tracebacks of two processes."""
+class _Caught(Indexed[Item]):
+    """Batches of items, or the text of a DataError: an error of a worker would come with the tracebacks of two
+    processes."""
 
     def __init__(self, items: Indexed[Item]) -> None:
         self.items = items
 
-    def __getitem__(self, index: int) -> Item | str:
+    def __getitems__(self, indices: list[int]) -> list[Item] | str:
+        """Called by the DataLoader. Ends at the first error, for which it may have waited long."""
         try:
-            return self.items[index]
+            return [self.items[index] for index in indices]
         except DataError as error:
             return str(error)
 
 
-def _collate(items: list[Item | str]) -> tuple[Tensor, Tensor, list[int]] | str:
-    for item in items:
-        if isinstance(item, str):
-            return item
+def _collate(items: list[Item] | str) -> tuple[Tensor, Tensor, list[int]] | str:
+    if isinstance(items, str):
+        return items
     images, labels, broken = zip(*items, strict=True)
     return torch.stack(images), torch.tensor(labels), [index for indices in broken for index in indices]
 

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10 through torchvision, and MNIST's digits stacked into colour images."""
+"""MNIST, Fashion-MNIST and CIFAR-10 through torchvision, and MNIST's digits stacked into color images."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -104,7 +104,7 @@ class FashionMNIST(_Digits):
 
 
 class CIFAR10(_Torchvision):
-    """50,000 photographs of ten kinds of things, 32x32 in colour (Krizhevsky 2009)."""
+    """50,000 photographs of ten kinds of things, 32x32 in color (Krizhevsky 2009)."""
 
     classes: ClassVar[tuple[str, ...]] = (
         "airplane",

@@ -6,7 +6,7 @@ from PIL import Image
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Forty pictures of different sizes and colours, in two sub-folders."""
+    """Forty pictures of different sizes and colors, in two sub-folders."""
     for i in range(40):
         path = tmp_path / "images" / ("cats" if i % 2 else "dogs") / f"{i:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

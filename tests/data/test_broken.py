@@ -184,6 +184,35 @@ def test_a_share_that_comes_back_is_waited_for(noise: Path, monkeypatch: pytest.
     assert asked.is_set()
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that are waited, without waiting."""
+    now = [0.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    return now
+
+
+@pytest.mark.parametrize("away", ["root", "folder", "mount point"])
+def test_patience_with_a_share_ends(noise: Path, clock: list[float], away: str) -> None:
+    dataset = opened(noise, Reading(patience=300), resident_megabytes=0, workers=0)
+    (noise / "b" if away == "folder" else noise).rename(noise.with_name("away"))
+    if away == "mount point":
+        (noise / "a").mkdir(parents=True)
+        (noise / "b").mkdir()
+    with pytest.raises(DataError, match="No such file"):
+        indexed(dataset)
+    assert 300 <= clock[0] < 301
+
+
+def test_a_file_that_was_removed_is_not_waited_for(noise: Path, clock: list[float]) -> None:
+    dataset = opened(noise, Reading(patience=300), resident_megabytes=0, workers=0)
+    (noise / "b" / "13.png").unlink()
+    with pytest.raises(DataError, match=r"13\.png cannot be used \(No such file"):
+        indexed(dataset)
+    assert 2 <= clock[0] < 3
+
+
 def test_without_patience_a_share_that_is_away_is_an_error(noise: Path) -> None:
     dataset = opened(noise, resident_megabytes=0, workers=0)
     noise.rename(noise.with_name("away"))
@@ -191,7 +220,7 @@ def test_without_patience_a_share_that_is_away_is_an_error(noise: Path) -> None:
         indexed(dataset)
 
 
-def test_an_unreadable_file_is_named_at_the_start(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_named_at_the_start(noise: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = survey.read
 
     def read(path: str, patience: float, errors: set[int]) -> bytes:

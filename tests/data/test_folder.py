@@ -20,11 +20,11 @@ def test_folder_reads_what_is_there(folder: Path) -> None:
     assert labels.tolist() == [0] * 20 + [1] * 20  # cats before dogs, by path
     assert dataset.classes == ("cats", "dogs")
     assert pixels[0, :, 8, 8].tolist() == [6, 249, 128]
-    grey = opened(folder, channels=1, fit="stretch")
-    assert grey.shape == (1, 16, 16)
-    assert len(grey) == 40
-    assert grey.classes == ()
-    assert grey.notes == ()
+    gray = opened(folder, channels=1, fit="stretch")
+    assert gray.shape == (1, 16, 16)
+    assert len(gray) == 40
+    assert gray.classes == ()
+    assert gray.notes == ()
 
 
 def test_ordinary_images_are_scaled_by_pillow_and_nothing_else(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_run_inside_the_data_is_a_mistake(folder: Path, tmp_path: Path) -> Non
     for run in (folder, folder / "runs" / "a", tmp_path / "link" / "a"):
         (mistake,) = data.mistakes(str(run))
         assert "data.path: the run's folder" in mistake
-        assert "lies inside" in mistake
+        assert "is inside" in mistake
     assert Folder(path=str(tmp_path / "link")).mistakes(str(folder / "a"))
     for run in (tmp_path, tmp_path / "images-2", folder / ".runs" / "a"):
         assert data.mistakes(str(run)) == []

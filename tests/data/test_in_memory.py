@@ -94,7 +94,7 @@ def test_layouts(images: Any, expected: Any, make: Any) -> None:
         ([GREY[0], GREY[0, :6]], r"item 1 has the shape \[1, 6, 12\] and item 0 \[1, 8, 12\]"),
         ([Image.new("P", (8, 8))], r"mode P. Use image.convert\('RGB'\)"),
         ([lambda: GREY[0]], "it is a function"),
-        ([(GREY[0], "cat")], "the label of item 0 must be whole numbers from 0 on"),
+        ([(GREY[0], "cat")], "the label of item 0 must be integers from 0 on"),
         ([(GREY[0], -1)], "the label of item 0 must be 0 or more"),
     ],
 )
@@ -116,8 +116,8 @@ def test_an_iterable_dataset_is_refused() -> None:
     ("labels", "names", "text"),
     [
         (LABELS[:5], None, r"labels have the shape \[5\], expected \[20\]"),
-        (LABELS.astype("f4"), None, "labels must be whole numbers"),
-        (["a"] * 20, None, "labels must be whole numbers"),
+        (LABELS.astype("f4"), None, "labels must be integers"),
+        (["a"] * 20, None, "labels must be integers"),
         (LABELS - 1, None, "labels must be 0 or more, got -1"),
         (LABELS, ["a", "b"], "labels go up to 3, and there are 2 class_names"),
         (None, ["a"], "class_names are given, and no labels"),
