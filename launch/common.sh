@@ -37,7 +37,8 @@ find_python() {
 count_gpus() {
     local entries entry listed
     gpus=0
-    if [[ ${ACCELERATE_USE_CPU:-} =~ ^([Tt]rue|TRUE|1)$ ]]; then
+    local use_cpu=${ACCELERATE_USE_CPU:-}
+    if [[ ${use_cpu,,} =~ ^(1|true|t|yes|y|on)$ ]]; then
         return
     elif [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
         IFS=, read -ra entries <<< "$CUDA_VISIBLE_DEVICES"

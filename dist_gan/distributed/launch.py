@@ -11,6 +11,21 @@ from dist_gan.errors import PeerFailed
 
 REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 """Accelerate's plugins that cannot train two networks in one run."""
+CHANGING = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
+        "1",
+        "divide every gradient by that number; microbatch=... saves memory",
+    ),
+    "ACCELERATE_DYNAMO_BACKEND": ("no", "break gradient penalties; launch with --dynamo_backend no"),
+    "ACCELERATE_FP8_BACKEND": ("no", "replace layers of the networks; precision=... decides here"),
+    "ACCELERATE_TORCH_DEVICE": (
+        "",
+        "give all processes that device; CUDA_VISIBLE_DEVICES chooses, or ACCELERATE_USE_CPU",
+    ),
+}
+"""What Accelerate reads from the environment and would change a run by -> the value that is harmless, and why."""
+YES = ("1", "true", "t", "yes", "y", "on")
+"""What Accelerate takes for a yes, in any case."""
 
 
 def world() -> tuple[int, int]:
@@ -24,10 +39,13 @@ def check_launch(precision: str) -> list[str]:
         f"launch: ACCELERATE_USE_{kind} is set, and only DDP (or one process) can train two networks in one run. "
         "Launch with the files in launch/, or without that plugin"
         for kind in REFUSED
-        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in YES
     ]
-    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("", "no"):
-        mistakes.append("launch: Accelerate's dynamo plugin breaks gradient penalties. Launch with --dynamo_backend no")
+    mistakes += [
+        f"launch: {name}={value} would {why}. Unset it, or launch with the files in launch/"
+        for name, (harmless, why) in CHANGING.items()
+        if (value := os.environ.get(name)) is not None and value.strip().lower() != harmless
+    ]
     if precision == "fp16" and not has_gpu():
         mistakes.append("precision: fp16 needs a GPU, and this process has none. Use precision=fp32")
     return mistakes
@@ -37,12 +55,13 @@ def launch_plainly() -> None:
     """From now on this process is as if it had been launched without what `check_launch` refuses."""
     for kind in REFUSED:
         os.environ.pop(f"ACCELERATE_USE_{kind}", None)
-    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
+    for name in CHANGING:
+        os.environ.pop(name, None)
 
 
 def has_gpu() -> bool:
     """Whether this process would train on a CUDA device."""
-    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("true", "1")
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in YES
 
 
 def is_peer_failure(error: BaseException) -> bool:
