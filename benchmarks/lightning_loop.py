@@ -1,4 +1,4 @@
-"""The candidate for Lightning with manual optimisation, where the package `lightning` is installed.
+"""The candidate for Lightning with manual optimization, where the package `lightning` is installed.
 
 `Trainer.fit` owns its loop, so it runs in a thread of its own, which stops after each round until the next.
 """

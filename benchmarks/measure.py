@@ -21,17 +21,17 @@ from dist_gan.run.checkpoint import Writer
 ROUND_SECONDS = 0.6  # about how long a round lasts where the number of updates is not given
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
     """Seconds, until the device is done."""
-    synchronise(device)
+    synchronize(device)
     begun = time.perf_counter()
     action()
-    synchronise(device)
+    synchronize(device)
     return time.perf_counter() - begun
 
 
@@ -102,7 +102,7 @@ def checkpoint(bench: Bench, ours: Ours, count: int = 7) -> dict[str, float]:
         for k in range(count):
             state: dict[str, Any] = {}
             state_ms.append(timed(lambda state=state: state.update(ours.game.state()), device) * 1e3)  # type: ignore[misc]
-            facts = ours.game.counters()
+            facts = {"images_seen": ours.game.images_seen}
             stall_ms.append(timed(lambda k=k, s=state, f=facts: writer.save(k, s, f, config), device) * 1e3)  # type: ignore[misc]
             write_ms.append(timed(writer.wait, device) * 1e3)
     return {

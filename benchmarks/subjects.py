@@ -17,9 +17,9 @@ from dist_gan.data.source import Resident
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.networks import DCGAN, MLP
-from dist_gan.objective.augment import NoAugment
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.run.build import game_of, stream_of
+from dist_gan.shapes import DataShape
 
 OURS, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",
@@ -35,7 +35,7 @@ UPDATES_OF_GATE = 10
 
 
 def config_of(kind: str, batch: int) -> Config:
-    """What is trained; batch normalisation's group is the whole batch, as in hand-written loops."""
+    """What is trained; batch normalization's group is the whole batch, as in hand-written loops."""
     if kind == "mlp":
         return Config(networks=MLP(), data=MNIST(size=28), batch_size=batch)
     data = MNIST(size=32) if kind == "dcgan32" else Generated(size=64, channels=3, count=4096)
@@ -79,7 +79,7 @@ class Bench:
         return Ours(config or self.config, self.processes, self.dataset)
 
     def exact(self, config: Config) -> Ours:
-        """With the threads and kernels of all the others: what pieces and sums of integers cost."""
+        """With the threads and kernels of all the others: what microbatches and sums of integers cost."""
         processes = copy.copy(self.processes)
         processes.exact = True
         return Ours(config.model_copy(update={"exact": True}), processes, self.dataset)
@@ -118,7 +118,7 @@ class Bench:
         return makers, missing
 
     def _setup(self, given: "Given | None", *, channels_last: bool) -> Setup:
-        networks = self.config.networks.build(self.dataset.shape, self.config.seed)
+        networks = self.config.networks.build(DataShape(self.dataset.shape), self.config.seed)
         for network in networks:
             network.to(self.processes.device, self.processes.dtype)
         pair = build(self.config, self.dataset.shape, networks, channels_last=channels_last)
@@ -161,7 +161,7 @@ def gate(bench: Bench, way: Way, ddp_missing: str) -> dict[str, dict[str, float]
 
 def needs_of(game: Game) -> dict[Purpose, int]:
     """The random numbers of one update with one turn of D."""
-    return game.objective.needs(game.generator.network, game.discriminator.network, NoAugment(), last=True)
+    return {purpose: count for turn in game.turns.values() for purpose, count in turn.purposes.items()}
 
 
 def _given(bench: Bench, ours: Ours) -> Given:

@@ -99,6 +99,8 @@ class AdamW(Optimizer):
 class SGD(Optimizer):
     """Gradient descent with momentum (Polyak 1964; Nesterov 1983)."""
 
+    skips: ClassVar[bool] = True
+
     name: Literal["sgd"] = "sgd"
     learning_rate: float = Field(0.01, gt=0)
     """Step size, before the schedule's factor."""
@@ -110,15 +112,19 @@ class SGD(Optimizer):
     """Added to the gradient: this times the weights."""
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
-        """One call for all parameters."""
-        return torch.optim.SGD(
+        """Fused: torch's other ways read the learning rate back to the host."""
+        optimizer = torch.optim.SGD(
             parameters,
             lr=learning_rate,
             momentum=self.momentum,
             nesterov=self.nesterov and self.momentum > 0,
             weight_decay=self.weight_decay,
-            foreach=True,
+            fused=True,
         )
+        if self.momentum:  # a first step that is skipped would leave torch's own without values
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+        return optimizer
 
 
 AnyOptimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name")]
