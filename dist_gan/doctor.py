@@ -193,7 +193,4 @@ def _conclude(checkup: Checkup, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    if world()[1] > 1:
-        leave(code)
-    sys.exit(code)
+    leave(main())

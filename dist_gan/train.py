@@ -17,7 +17,6 @@ from dist_gan.distributed.launch import leave, world
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.failures import report_failure
 from dist_gan.run.session import train
-from dist_gan.run.tracker import still_busy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +43,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     code = main()
-    if code or world()[1] > 1 or still_busy():  # what has failed may leave threads that would complain at the exit
-        finish_save()
-        leave(code)
-    sys.exit(code)
+    finish_save()
+    leave(code)

@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil  # accelerate needs it too
 
@@ -48,11 +49,16 @@ def main() -> int:
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # told below, shorter
+    # What they would say is reported below, shorter.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
     close = PContext.close  # torch has an option for how long this may take, and forgets it when a rank has failed
-    PContext.close = lambda self, death_sig=None, timeout=LAUNCHER_SECONDS: close(self, death_sig, timeout)
+
+    def close_in_time(self: PContext, death_sig: Any = None, timeout: Any = LAUNCHER_SECONDS) -> None:
+        close(self, death_sig, timeout)
+
+    PContext.close = close_in_time  # type: ignore[method-assign]
     try:
         accelerate_launch()
     except ChildFailedError as error:

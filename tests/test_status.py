@@ -51,7 +51,7 @@ def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
 def test_a_living_run_gives_a_sign_though_it_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dist_gan.distributed.watchdog.LIFE_SECONDS", 0.1)
     lock = tmp_path / "lock"
-    signs = []
+    signs: list[Path] = []
     monkeypatch.setattr("os.utime", signs.append)
     assert run(tmp_path, 64_000) == 0
     assert len(signs) > 1

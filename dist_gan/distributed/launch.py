@@ -76,8 +76,8 @@ def is_peer_failure(error: BaseException) -> bool:
 def leave(code: int) -> NoReturn:
     """End this process now, without the exit handlers of the interpreter and of libraries.
 
-    With several processes these abort about one time in ten, after all is done (seen: "terminate called without an
-    active exception", torch 2.14 with gloo), and a launcher takes that for a failure.
+    With several processes these abort about one time in ten, after all is done, and on a busy machine with one process
+    too (seen: "terminate called without an active exception", torch 2.14), and a launcher takes that for a failure.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -205,11 +205,6 @@ def _started(tracker: Any) -> Any:
     return tracker
 
 
-def still_busy() -> bool:
-    """Whether a service hangs. Its own exit handlers would then hang too: leave by os._exit."""
-    return any(thread.name in (WANDB, TENSORBOARD) for thread in threading.enumerate())
-
-
 def wandb_mode(recipe: Track) -> str:
     """What W&B would do, where it is installed: online, offline or disabled; WANDB_MODE wins."""
     mode = os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)

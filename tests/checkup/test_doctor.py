@@ -239,6 +239,7 @@ def test_slurm(examine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_gpus(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without one: what torch would answer on a node with two."""
+    linked = True
     answers: dict[str, Any] = {
         "device_count": lambda: 2,
         "get_device_name": lambda _: "NVIDIA X",
@@ -249,7 +250,6 @@ def test_gpus(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, name, answer)
     two = processes.alone()
     two.device, two.count = torch.device("cuda", 0), 2
-    linked = True
     assert machine.device(two, 2).found.startswith("2 x NVIDIA X (80 GB); CUDA ")
     assert machine.device(two, 2).found.endswith("; all linked directly")
     linked = False

@@ -43,7 +43,7 @@ def test_two_nodes_of_which_one_lacks_the_data(tmp_path: Path) -> None:
 def test_two_nodes_with_different_code(tmp_path: Path) -> None:
     for name in ("dist_gan", "launch"):
         shutil.copytree(ROOT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(tmp_path / "copy" / "dist_gan" / "game.py", "a") as file:
+    with open(tmp_path / "copy" / "dist_gan" / "game" / "game.py", "a") as file:
         file.write("# newer\n")
     for node in ("0", "1"):
         (tmp_path / node).mkdir()
@@ -80,15 +80,16 @@ def two_nodes(folder: Path, second_tree: Path, *arguments: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("place", ["dist_gan.game.game.Game.prime", "dist_gan.checkup.rehearsal.memory"])
+@pytest.mark.parametrize("place", ["dist_gan.game.game.Game.warm_up_reduction", "dist_gan.checkup.rehearsal.memory"])
 def test_a_rank_that_fails_holds_up_nobody(tmp_path: Path, place: str) -> None:
     """By itself, which all learn of; or among all in an update, where the others lose a connection."""
     script = tmp_path / "broken.py"
     script.write_text(
-        f"import os, sys\nfrom unittest.mock import patch\nfrom dist_gan import doctor, game, processes\n"
+        f"import os, sys\nfrom unittest.mock import patch\nfrom dist_gan.distributed.launch import leave\n"
+        f"from tests.support.commands import doctor\n"
         f"def boom(*_): raise RuntimeError('boom')\n"
         f"if os.environ['RANK'] == '1': patch({place!r}, boom).start()\n"
-        f"processes.leave(doctor.main(sys.argv[1:]))\n"
+        f"leave(doctor.main(sys.argv[1:]))\n"
     )
     told = command(str(script), *SMALL, f"run={tmp_path}/a", ranks=2, timeout=100)
     assert told.returncode != 0

@@ -52,7 +52,7 @@ def test_a_peer_that_only_lost_a_connection_waits_for_the_cause_and_is_not_ended
 
 def test_the_watchdog_acts_before_a_collective_gives_up() -> None:
     """A collective begins with a phase at the latest, so at its timeout SLACK has passed since the watchdog's. That
-    looks once in a tick, prints the reason at once, and records it within LAST_WORDS, one more for the save under way."""
+    looks once in a tick, prints the reason at once, and records it within LAST_WORDS, then waits for a save as long."""
     assert TICK + LAST_WORDS < SLACK
     assert 2 * LAST_WORDS < SLACK
 

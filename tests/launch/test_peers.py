@@ -82,7 +82,8 @@ def test_a_killed_rank_is_named_and_ends_the_others(tmp_path: Path) -> None:
 def test_without_its_launcher_a_run_stops_cleanly(tmp_path: Path, count: int) -> None:
     run = tmp_path / "a"
     # A launcher for one process too: the scripts start it without.
-    one = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "launch/one_process.yaml"]
+    one: list[str | Path] = [sys.executable, "-m", "accelerate.commands.launch"]
+    one += ["--config_file", ROOT / "launch/one_process.yaml"]
     if count == 1:
         beginning = child([*one, ROOT / "dist_gan/train.py", *HASTY, f"run={run}"], cwd=tmp_path)
     else:

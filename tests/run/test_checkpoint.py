@@ -59,14 +59,14 @@ def test_every_damage_is_found_and_named(tmp_path: Path) -> None:
         shutil.rmtree(copy)
 
 
-def test_the_newest_whole_one_is_found_and_bad_ones_are_put_aside(tmp_path: Path, warnings: list[str]) -> None:
+def test_the_newest_valid_one_is_found_and_bad_ones_are_put_aside(tmp_path: Path, warnings: list[str]) -> None:
     assert find(tmp_path / "nothing", warnings.append) is None
     for images in (100, 200, 300):
         save(tmp_path, images)
     (tmp_path / ".tmp-images-000000000400").mkdir()
     (tmp_path / "images-000000000300" / "ema.safetensors").write_bytes(b"rot")
     assert find(tmp_path, warnings.append) == tmp_path / "images-000000000200"
-    assert "images-000000000300 is not whole (ema.safetensors" in warnings[0]
+    assert "images-000000000300 is not valid (ema.safetensors" in warnings[0]
     assert (tmp_path / "bad-images-000000000300").is_dir()
     assert not list(tmp_path.glob(".tmp-*"))
     for path in existing(tmp_path):
@@ -98,7 +98,7 @@ def test_nothing_is_read_beyond_what_is_there_and_was_promised(tmp_path: Path, s
     forge(path, lambda manifest: manifest["files"]["ema.safetensors"].update(bytes=size))
     problem = verify(path)
     assert problem.startswith(("ema.safetensors: ", "manifest.json: ")), problem
-    with pytest.raises(CheckpointError, match="is no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="is no valid checkpoint"):
         read(path)
 
 

@@ -28,7 +28,7 @@ def test_a_run_leaves_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture
     expected = {
         "images", "D/loss", "G/loss", "D/real_logit", "D/fake_logit", "D/accuracy", "D/gradient_norm",
         "G/gradient_norm", "D/skipped", "G/skipped", "D/penalty", "images_per_second", "seconds_waiting_for_data",
-        "peak_memory_mib",
+        "peak_memory_mib", "D/learning_rate", "G/learning_rate", "EMA/half_life_images",
     }  # fmt: skip
     assert set(lines[0]) == expected
     assert all(isinstance(value, int | float) for line in lines for value in line.values())
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_falls_back_and_none_left_is_exit_3(
 BAD: list[tuple[list[str], str]] = [
     (["batchsize=1"], "did you mean batch_size?"),
     (["precision=fp16"], "fp16 needs a GPU"),
-    (["networks.name=dcgan", "data={name: mnist, size: 28}"], "data.size=32"),
+    (["networks.name=dcgan", "data={name: mnist, size: 28}"], "makes images of 32x32 or 16x16"),
     (["microbatch=7"], "cannot be split"),
     (["data={name: folder, path: /nowhere/at/all}"], "is not a folder"),
     (["data.count=10"], "10 images are fewer than one batch of 64"),

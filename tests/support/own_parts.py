@@ -102,7 +102,7 @@ class _RMSProp(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": learning_rate})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # its overloads are for closures
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]

@@ -14,6 +14,13 @@ ranks = [
     subprocess.Popen([sys.executable, *sys.argv[1:]], env={**os.environ, **world, "RANK": str(r), "LOCAL_RANK": str(r)})
     for r in range(2)
 ]
+
+
+def pass_on(number: int, _: object) -> None:
+    for rank in ranks:
+        rank.send_signal(number)
+
+
 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-    signal.signal(number, lambda number, frame: [rank.send_signal(number) for rank in ranks] and None)
+    signal.signal(number, pass_on)
 sys.exit(max(rank.wait() for rank in ranks))

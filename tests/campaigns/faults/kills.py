@@ -66,7 +66,7 @@ def _kill(pids: list[int], generator: random.Random, life: float) -> list[int]:
     order = generator.sample(pids, len(pids))
     moment = time.monotonic() + generator.uniform(0, life)
     gap = generator.choice([0, generator.uniform(0, 0.2)])
-    codes = {}
+    codes: dict[int, int] = {}
     while time.monotonic() < moment and len(codes) < len(pids):
         for pid in set(pids) - codes.keys():
             if (found := os.waitpid(pid, os.WNOHANG))[0]:
