@@ -1,7 +1,10 @@
-"""Images from a run: `python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]`."""
+"""Images from a run: `python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]` (see `--help`)."""
 
+import difflib
+import itertools
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +12,32 @@ if __name__ == "__main__" and not __package__:
     # `python dist_gan/sample.py` puts dist_gan/ itself first: its modules would hide others of the same name
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import itertools
-
 import torch
+from torch import Tensor
 
 from dist_gan.errors import ConfigError, RunError
 from dist_gan.networks import Generator
 from dist_gan.run.restore import find_checkpoint, load_generator
-from dist_gan.sampling.generate import generate, sample_latents, slerp
-from dist_gan.sampling.pictures import save_grid, save_image
+from dist_gan.sampling.asked import asked_classes
+from dist_gan.sampling.generate import FORWARD, chunks, sample_classes, sample_latents, slerp
+from dist_gan.sampling.pictures import FORMATS, save_array, save_grid, save_image
+from dist_gan.sampling.samples import samples
 
-USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [count=64] [seed=0] [out=...] [interpolate=0]
+USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]
 
   RUN_OR_CHECKPOINT  a run's folder (its newest valid checkpoint is used), or one of its checkpoints
   count=64           how many images; image i of a seed is the same for every count
   seed=0             which images
-  out=samples.png    a file ending in .png: one grid; a folder: single files 000000.png, 000001.png, ...
-  interpolate=0      with K > 1: `count` strips of K images each, from image i to image i + 1, one strip a row
+  out=samples.png    a file ending in .png, .jpg, .jpeg or .webp: one grid; in .npy: an array uint8 [N, H, W, C];
+                     a name without an ending, or with a / at its end: a folder of single files 000000.png, ...
+  classes=all        of a conditional run: which classes, by number or name, such as 3,7 or cat,dog; a column each
+  per_class=8        of a conditional run: how many images of each class, in place of count
+  interpolate=0      with K > 1: `count` strips of K images each, from image i to image i + 1, one strip a row; in a
+                     conditional run all of one class, the first one or that of classes=
 """
-DEFAULTS: dict[str, Any] = {"count": 64, "seed": 0, "out": "samples.png", "interpolate": 0}
+NUMBERS = {"count": 64, "seed": 0, "per_class": 8, "interpolate": 0}
+TEXTS = {"out": "samples.png", "classes": "all"}
+LARGEST = {"count": 10**12, "seed": 2**63 - 1, "per_class": 10**9, "interpolate": 10**6}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     try:
         options = _options(arguments[1:])
+        _check_target(options.get("out", TEXTS["out"]))
         passed_over: list[str] = []
         path = find_checkpoint(Path(arguments[0]), passed_over)
         for line in passed_over:
             print(f"dist_gan.sample: {line}", file=sys.stderr)
-        written = _write(load_generator(path), **options)
+        written = _write(load_generator(path), _names(path), **options)
     except RunError as error:
         print(f"dist_gan.sample: {error}", file=sys.stderr)
         return error.exit_code
@@ -50,42 +61,114 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(generator: Generator, *, count: int, seed: int, out: str, interpolate: int) -> str:
-    weight = next(generator.parameters())
-    wanted = count + 1 if interpolate else count
-    latents = sample_latents(seed, range(wanted), generator.latent, weight.device, weight.dtype)
-    if interpolate:
-        strips = [slerp(a, b, interpolate) for a, b in itertools.pairwise(latents)]
-        latents = torch.cat(strips).to(weight)
-    images = generate(generator, latents)
+def _write(generator: Generator, names: Sequence[str], *, out: str = TEXTS["out"], **options: Any) -> str:
+    batches, count, columns = _asked(generator, names, **options)
     target = Path(out)
     try:
-        if target.suffix.lower() == ".png":
-            target.parent.mkdir(parents=True, exist_ok=True)
-            save_grid(images, target, columns=interpolate or None)
-            return str(target)
-        target.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            save_image(image, target / f"{i:06d}.png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _is_folder(out):
+            target.mkdir(exist_ok=True)
+            digits = max(6, len(str(count - 1)))
+            for i, image in enumerate(itertools.chain.from_iterable(batches)):
+                save_image(image, target / f"{i:0{digits}d}.png")
+            return f"{count:,} images in {target}"
+        if target.suffix.lower() == ".npy":
+            save_array(batches, count, target)
+            return f"{count:,} images in {target}"
+        save_grid(torch.cat(list(batches)), target, columns)
+        return str(target)
     except OSError as error:
-        raise ConfigError(f"out: cannot write {target} ({error.strerror}). Choose another place") from None
-    return f"{len(images)} images in {target}"
+        raise ConfigError(f"out: cannot write {target} ({error.strerror or error}). Choose another place") from None
+
+
+def _asked(
+    generator: Generator,
+    names: Sequence[str],
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    classes: str | None = None,
+    per_class: int | None = None,
+    interpolate: int = 0,
+) -> tuple[Iterator[Tensor], int, int | None]:
+    """Batches uint8 [n, C, H, W], how many images they are, and the columns of a grid (None: about square)."""
+    if not generator.classes:
+        for key, given in (("classes", classes), ("per_class", per_class)):
+            if given is not None:
+                raise ConfigError(f"{key}: this run has no classes (networks.conditional=false). Leave {key} out")
+    asked = None if classes is None else asked_classes(classes, names)
+    if per_class is not None and (count is not None or interpolate):
+        raise ConfigError(f"per_class: give it or {'interpolate' if interpolate else 'count'}, not both")
+    if interpolate:
+        if asked is not None and len(asked) != 1:
+            raise ConfigError(f"classes: one class for interpolate, got {len(asked)}")
+        strips = NUMBERS["count"] if count is None else count
+        own = (asked or [0])[0] if generator.classes else None
+        return _strips(generator, strips, seed, interpolate, own), strips * interpolate, interpolate
+    if generator.classes and count is None and (asked is not None or per_class is not None):
+        asked = asked or list(range(generator.classes))
+        count = len(asked) * (per_class or NUMBERS["per_class"])
+    count = NUMBERS["count"] if count is None else count
+    if generator.classes and asked is None:
+        numbers, columns = sample_classes(generator.classes, count)
+        asked = numbers[:columns].tolist()
+    return samples(generator, count, seed, asked), count, len(asked) if asked else None
+
+
+def _strips(generator: Generator, count: int, seed: int, steps: int, own: int | None) -> Iterator[Tensor]:
+    """Batches of `count` strips of `steps` images each, all of the class `own`."""
+    weight = next(generator.parameters())
+    for start in range(0, count, FORWARD):
+        ends = range(start, min(start + FORWARD, count) + 1)
+        latents = sample_latents(seed, ends, generator.latent, weight.device, weight.dtype)
+        between = torch.cat([slerp(a, b, steps) for a, b in itertools.pairwise(latents)]).to(weight)
+        yield from chunks(generator, between, None if own is None else torch.full((len(between),), own))
+
+
+def _names(path: Path) -> list[str]:
+    """The classes' names; empty where there are none."""
+    file = path / "state.json"
+    return list(json.loads(file.read_text("utf-8")).get("classes", ())) if file.exists() else []
+
+
+def _is_folder(out: str) -> bool:
+    return out.endswith("/") or not Path(out).suffix
+
+
+def _check_target(out: str) -> None:
+    target = Path(out)
+    if _is_folder(out):
+        if target.exists() and not target.is_dir():
+            raise ConfigError(f"out: {target} is a file. Give a folder, or a name that ends in .png")
+        return
+    if target.suffix.lower() not in (*FORMATS, ".npy"):
+        raise ConfigError(
+            f"out: cannot write a file ending in {target.suffix}. Expected {', '.join(FORMATS)} (a grid), .npy (an "
+            f"array), or a folder: a name without an ending, or {out}/"
+        )
+    if target.is_dir():
+        raise ConfigError(f"out: {target} is a folder. Give the name of a file, or {out}/ for single files in it")
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    options = dict(DEFAULTS)
+    known = {**NUMBERS, **TEXTS}
+    options: dict[str, Any] = {}
     for argument in arguments:
         key, _, text = argument.partition("=")
-        if key not in options:
-            raise ConfigError(f"{argument!r}: expected one of {', '.join(f'{k}={v}' for k, v in DEFAULTS.items())}")
-        if key == "out" and text:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{argument!r}: expected one of {', '.join(f'{k}={v}' for k, v in known.items())}{hint}")
+        if key in TEXTS and text:
             options[key] = text
-        elif key != "out" and text.isdecimal():
+        elif key in NUMBERS and text.isdecimal():
             options[key] = int(text)
+            if options[key] > LARGEST[key]:
+                raise ConfigError(f"{key}: at most {LARGEST[key]:,}, got {text}")
         else:
-            raise ConfigError(f"{key}: expected something like {DEFAULTS[key]}, got {text!r}")
-    if options["count"] < 1 or options["interpolate"] == 1:
-        raise ConfigError("count must be at least 1, and interpolate 0 or at least 2")
+            raise ConfigError(f"{key}: expected something like {key}={known[key]}, got {argument!r}")
+    if 0 in (options.get("count"), options.get("per_class")) or options.get("interpolate") == 1:
+        raise ConfigError("count and per_class must be at least 1, and interpolate 0 or at least 2")
     return options
 
 

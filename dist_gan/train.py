@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:
@@ -10,12 +11,19 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 # Peers and launchers that die are reported in a line; torch's own, a stack in C++ for each, comes down to this.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+if (
+    __name__ == "__main__"
+    and os.environ.get("RANK", "0") == "0"
+    and not {"-h", "--help", "--print-config"} & {*sys.argv}
+):
+    with suppress(OSError):
+        print("loading torch", flush=True)  # it takes seconds, and a person should see that something happens
 
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.explain import help_text
 from dist_gan.distributed.launch import leave, world
 from dist_gan.run.checkpoint import finish_save
-from dist_gan.run.failures import report_failure
+from dist_gan.run.failures import INTERRUPTED, report_failure
 from dist_gan.run.session import train
 
 
@@ -35,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         train(config)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         return report_failure(error, rank)
     return 0
@@ -43,5 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     code = main()
-    finish_save()
+    if code != INTERRUPTED:  # then the run has waited for it, and whoever asks a third time shall not wait again
+        finish_save()
     leave(code)

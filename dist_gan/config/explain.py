@@ -138,7 +138,7 @@ def _describe(part: type[Part], prefix: str, default: Part | None) -> Iterator[s
         yield f"\n  {key}: {meaning}"
         for member in inner:
             if "name" in member.model_fields and len(inner) > 1:
-                first = (member.__doc__ or "").strip().split("\n")[0]
+                first = " ".join((member.__doc__ or "").strip().partition("\n\n")[0].split())
                 yield f"    {key}.name={member.model_fields['name'].default}: {first}"
             own = value if isinstance(value, member) else None
             yield from ("  " + line for line in _describe(member, f"{key}.", own))

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop, and how all processes agree on it after the same update."""
 
+import os
 import signal
 import threading
 import time
@@ -20,12 +21,14 @@ class Stopping:
     """Whether this run was asked to stop. Every process has one, and all ask each other through it."""
 
     def __init__(self, processes: Processes, notice: Callable[[int], None] | None = None) -> None:
-        """`notice` is called once, with the number of the first signal."""
+        """`notice` is called once, with the number of the first signal, from the signal's handler."""
         self.processes = processes
         self.signal = 0
         """The number of the signal that asked this process to stop; 0: none."""
         self._protected = False
+        self._again = False
         self._notice = notice
+        self._process = os.getpid()
         self._updates_between = self._updates_left = 1
         self._asked = time.perf_counter()
 
@@ -60,6 +63,8 @@ class Stopping:
             self._protected = before
             if in_main:
                 signal.signal(signal.SIGCHLD, child)
+        if self._again and not before:
+            raise KeyboardInterrupt
 
     def after_update(self) -> int:
         """The signal that asked any process to stop, or 0; equal on all. To be called by all, after each update.
@@ -84,7 +89,11 @@ class Stopping:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         first, self.signal = not self.signal, self.signal or number
+        if os.getpid() != self._process and first:
+            return  # a process that reads images inherits this, and is not the one to speak
         if first and self._notice is not None:
             self._notice(number)
-        if not first and number == signal.SIGINT and not self._protected:
-            raise KeyboardInterrupt
+        if not first and number == signal.SIGINT:
+            if not self._protected:
+                raise KeyboardInterrupt
+            self._again = True

@@ -23,12 +23,14 @@ class Event(ABC):
         every: images between two times; it happens after the update that crosses a multiple.
         at_end: whether it happens after the last update too.
         at_stop: whether it happens when a signal stops the run.
+        saves: whether it takes what a second Ctrl-C must not lose: that then waits for it.
     """
 
     name: str
     every: int
     at_end: bool = True
     at_stop: bool = False
+    saves: bool = False
 
     @abstractmethod
     def happen(self, game: Game, records: Records) -> None:
@@ -112,6 +114,7 @@ class Checkpoints(Event):
 
     name = "the checkpoint"
     at_stop = True
+    saves = True
 
     def __init__(self, every: int) -> None:
         self.every = every

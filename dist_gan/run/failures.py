@@ -18,6 +18,9 @@ from dist_gan.errors import DataError, PeerFailed, RunError, exit_code_of
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
+INTERRUPTED = 130
+"""The exit code after a second Ctrl-C, as shells have it."""
+
 
 @dataclass
 class Attempt:
@@ -59,6 +62,15 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
         reason = f"{type(error).__name__}: {error}"
         attempt.folder.status("failed", reason=reason, rank=attempt.rank, exit_code=exit_code_of(error))
     return error
+
+
+def record_interrupt(attempt: Attempt) -> None:
+    """A second Ctrl-C: status.json says that the run was stopped, and a checkpoint under way is finished."""
+    if attempt.folder is not None and not attempt.rank:
+        status = attempt.folder.read_status()
+        if status.get("state") in ("starting", "running"):
+            attempt.folder.status("stopped", reason="a second Ctrl-C", exit_code=INTERRUPTED)
+    finish_save()
 
 
 def report_failure(error: Exception, rank: int) -> int:

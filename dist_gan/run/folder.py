@@ -15,12 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dist_gan.errors import ConfigError, InputOutputError
 
 ENDING = ("reason", "rank", "exit_code")
 """What status.json says of how an attempt ended."""
 CHECKPOINT = re.compile(r"images-[0-9]{12,}")
 """The name of a checkpoint's folder."""
+
+RESOLVED = "# Everything that this run was configured with, written by it at each start; itself a config.\n"
+YAML_STYLE: dict[str, Any] = {"sort_keys": False, "width": 120}
+"""How resolved configs are written."""
 
 
 class RunFolder:
@@ -143,9 +149,19 @@ class RunFolder:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def write_config(self, text: str) -> None:
-        """Replace config.yaml."""
-        replace(self.config, text)
+    def write_config(self, text: str) -> Path:
+        """Replace config.yaml by the resolved one, YAML `text`; returns the file that was written.
+
+        A config.yaml that was not written by this, or changed since, is the user's own: it stays, and the resolved one
+        becomes config.resolved.yaml beside it.
+        """
+        resolved = self.config.with_name("config.resolved.yaml")
+        if self.config.exists() and not _is_resolved(self.config):
+            replace(resolved, RESOLVED + text)
+            return resolved
+        replace(self.config, RESOLVED + text)
+        resolved.unlink(missing_ok=True)
+        return self.config
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. What a full disk does not take is kept, and comes before the next line."""
@@ -220,6 +236,15 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def _is_resolved(path: Path) -> bool:
+    """Whether a config is as a run wrote it, with nothing added by hand."""
+    try:
+        head, _, body = path.read_text().partition("\n")
+        return f"{head}\n" == RESOLVED and yaml.safe_dump(yaml.safe_load(body), **YAML_STYLE) == body
+    except (ValueError, yaml.YAMLError):
+        return False
 
 
 def _job() -> str | None:

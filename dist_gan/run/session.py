@@ -26,12 +26,12 @@ from dist_gan.game.meter import Scalar
 from dist_gan.run import checkpoint, debug
 from dist_gan.run.build import game_of, stream_of
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
-from dist_gan.run.failures import Attempt, end_hung_run, record_failure
+from dist_gan.run.failures import Attempt, end_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.restore import restore
 from dist_gan.run.resume import ResumePoint, open_run
-from dist_gan.run.summary import parameter_counts, show_start
+from dist_gan.run.summary import parameter_counts, show_start, stop_notice
 from dist_gan.run.tracker import Tracker, noted_wandb_id, wandb_note
 from dist_gan.run.trainer import Trainer
 from dist_gan.sampling.generate import sample_classes, sample_latents
@@ -91,11 +91,12 @@ def _run(
 ) -> int:
     processes = Processes(config.precision, exact=config.exact, timeout_seconds=config.timeout + SLACK)
     console = Console(speaks=processes.is_first, style=config.console)
-    stopping = Stopping(processes)
+    stopping = Stopping(processes, lambda number: console.urgent(stop_notice(number)))
     folder = RunFolder(Path(config.run))
     with stopping.listening():
         for warning in config.unwise() + processes.unwise(config.precision):
             console.warn(warning)
+        console.say("reading images")
         reading = Reading(patience_with_data(config.timeout), console.reading)
         dataset = processes.on_all_ranks(lambda: config.data.open(processes.device, reading))
         stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
@@ -135,7 +136,14 @@ def _run(
                     stop = trainer.run()
                     processes.close()  # before the records: nobody waits for a service
                     return stop
+        except KeyboardInterrupt:
+            console.stop()
+            record_interrupt(attempt)
+            saved = [path.name for path in checkpoint.existing(folder.checkpoints)[-1:]]
+            console.say(f"ended at once; the last checkpoint: {saved[0] if saved else 'none'}")
+            raise
         finally:
+            console.stop()
             folder.release()
 
 
@@ -157,7 +165,8 @@ def _records(
     if not processes.is_first:
         return Records()
     text = dump(config)
-    folder.write_config(text)
+    if (written := folder.write_config(text)) != folder.config:
+        console.say(f"{folder.config} is your own and stays as it is; the resolved one is {written.name}")
     facts = {
         "processes": processes.count,
         "device": processes.describe(),

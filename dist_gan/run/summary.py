@@ -1,5 +1,6 @@
 """What a person reads at the beginning and at the end of a run."""
 
+import signal
 import time
 from collections.abc import Mapping
 
@@ -17,6 +18,14 @@ from dist_gan.run.resume import ResumePoint
 def parameter_counts(game: Game) -> dict[str, int]:
     """Of G and D."""
     return {name: sum(p.numel() for p in player.parameters) for name, player in game.players.items()}
+
+
+def stop_notice(number: int) -> str:
+    """What happens now that a first signal came."""
+    name, again = signal.Signals(number).name, "Ctrl-C"
+    if number == signal.SIGINT:
+        name, again = "Ctrl-C", "A second one"
+    return f"{name}: stopping after this update, then saving. {again} ends at once."
 
 
 def show_start(

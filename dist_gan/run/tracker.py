@@ -167,8 +167,8 @@ class _Service:
 class _WandB(_Service):
     def __init__(self, project: str, options: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self.tracker = _started(WandBTracker(project, **options))
-        if url := self.tracker.tracker.url:  # none where it is offline
-            say(f"W&B: {url}")
+        if options["mode"] == "online":
+            say(f"W&B: {self.tracker.tracker.url}")
         # A step of our own: W&B's counts calls, and after a resume it would refuse to go back.
         self.tracker.tracker.define_metric("*", step_metric="images")
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 from dist_gan.console import Console
 from dist_gan.data import Batch
@@ -82,7 +83,8 @@ class Trainer:
                 for event in self.events:
                     if event.is_due(game) or (done and event.at_end) or (stop and event.at_stop):
                         self.pulse.enter(event.name, game.images_seen)
-                        event.happen(game, self.records)
+                        with self.stopping.protected() if event.saves else nullcontext():
+                            event.happen(game, self.records)
         except Exception:
             self._save_what_is_good(first)
             raise
@@ -92,8 +94,8 @@ class Trainer:
         self.pulse.armed = False  # a last save and what services need may take their time
         with self.stopping.protected():
             self.records.wait()
-        reason = f"signal {stop}" if stop else "all images were seen"
-        self.records.status("stopped" if stop else "finished", reason=reason, images_seen=game.images_seen)
+            reason = f"signal {stop}" if stop else "all images were seen"
+            self.records.status("stopped" if stop else "finished", reason=reason, images_seen=game.images_seen)
         if isinstance(self.records, RunRecords):
             show_end(self.console, self.records, self.metrics.last, game.images_seen, first, begun, stop)
         return stop

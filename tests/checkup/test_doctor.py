@@ -17,8 +17,8 @@ from dist_gan.data.fetch import fetch_mnist
 from dist_gan.distributed.processes import Processes
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
-from tests.support.children import finished
 from dist_gan.run.tracker import wandb_note
+from tests.support.children import finished
 from tests.support.commands import ROOT, doctor
 from tests.support.runs import SMALL, run
 
