@@ -13,18 +13,19 @@ from torch import Tensor
 from dist_gan.distributed.processes import Processes
 
 BITS = 62
-"""Of a sum's magnitude."""
+"""How many bits the magnitude of a sum may have: one less than int64 has, for safety."""
 STATISTIC_BITS = 24
-"""Binary places that a statistic keeps (see `fixed_point`)."""
+"""Bits after the binary point that a statistic keeps (see `fixed_point`)."""
 
 
 class FixedPointSum:
-    """Adds the gradients of canonical microbatches over all processes, without asking the host.
+    """Adds the gradients of fixed microbatches over all processes, without reading anything back to the host.
 
-    The unit is the smallest power of two with which the sum of all microbatches cannot overflow; that follows from the
-    largest magnitude in any microbatch, a maximum, which knows no order either. With M microbatches it is 62 - log2(M)
-    bits below that magnitude, so that numbers 2^30 times smaller than the largest still keep float32's 24 bits. The
-    microbatches' gradients are kept until then: the memory is microbatches times parameters.
+    The unit is the smallest power of two with which the sum of all microbatches cannot overflow. It follows from the
+    largest magnitude in any microbatch, and a maximum does not depend on an order either. With M microbatches the unit
+    is 62 - log2(M) bits below that magnitude, so that numbers 2^30 times smaller than the largest still keep float32's
+    24 bits. The gradients of all microbatches are kept until they are added: this takes microbatches x parameters of
+    memory.
     """
 
     def __init__(self, processes: Processes, microbatches: int) -> None:
@@ -34,13 +35,13 @@ class FixedPointSum:
         self._terms: list[Tensor] = []
 
     def add(self, gradients: Sequence[Tensor]) -> None:
-        """One microbatch's."""
+        """Add the gradients of one microbatch."""
         self._terms.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
 
     def result(self) -> Tensor:
-        """The sum over all microbatches of all processes, flat, in the gradients' type; begins anew. Two reductions.
+        """The sum over all microbatches of all processes, flat, in the gradients' type; the next one starts from zero.
 
-        All of it is NaN where any number of any microbatch is not finite.
+        Two reductions. All of it is NaN where any number of any microbatch is not finite.
         """
         terms, self._terms = self._terms, []
         dtype = terms[0].dtype
@@ -59,12 +60,12 @@ class FixedPointSum:
 def fixed_point(values: Tensor) -> Tensor:
     """values [N] -> int64 [2]: their sum in units of 2^-24, and how many they are. Such sums may be added in any order.
 
-    Values beyond 2^22 count as that.
+    Larger magnitudes than 2^22 are clamped to it.
     """
     units = (values.detach().double().nan_to_num_().clamp_(-(2.0**22), 2.0**22) * 2**STATISTIC_BITS).round_()
     return torch.stack([units.to(torch.int64).sum(), torch.full((), len(values), device=values.device)])
 
 
 def mean_of(sums: Tensor) -> Tensor:
-    """int64 [2] as of `fixed_point`, added over all -> float64 []: the mean."""
+    """Sums int64 [2] of `fixed_point`, added over all microbatches and processes -> float64 []: the mean."""
     return sums[0].double() / (sums[1].clamp(min=1).double() * 2**STATISTIC_BITS)

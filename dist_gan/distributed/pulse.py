@@ -1,14 +1,14 @@
-"""Where a process is: what it says of itself, for a watchdog and its peers to see."""
+"""Where a process is in its work: what it publishes about itself, for its watchdog and the other processes."""
 
 
 class Pulse:
-    """Where this process is. The training thread writes it and a watchdog, if there is one, reads it."""
+    """Where this process is in its work. The training thread writes it, and a watchdog, if there is one, reads it."""
 
     def __init__(self) -> None:
         self.armed = False
-        """Whether there must be progress from now on: the start may take its time."""
+        """Whether there must be progress from now on. The start may take long."""
         self.steps = 0
-        """How many phases were entered; the same on all processes that are in the same place."""
+        """How many phases were entered; equal on all processes that are in the same phase."""
         self.phase = "the start"
         self.images_seen = 0
 

@@ -1,4 +1,4 @@
-"""What processes send each other, and what for: every collective has a purpose."""
+"""What processes send each other, and why: every collective has a purpose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _purposes: list[str] = []
 
 
 class Collective(NamedTuple):
-    """One collective, as this process made it."""
+    """One collective that this process took part in."""
 
     purpose: str
     operation: str
@@ -22,7 +22,7 @@ class Collective(NamedTuple):
 
 @contextmanager
 def purpose(name: str) -> Iterator[None]:
-    """Collectives inside have the purpose `name`, unless a block further in names another."""
+    """Collectives inside have the purpose `name`, unless an inner block names another."""
     _purposes.append(name)
     try:
         yield
@@ -31,14 +31,14 @@ def purpose(name: str) -> Iterator[None]:
 
 
 class Traffic(TorchDispatchMode):
-    """While it is entered every collective is counted, those of DDP's reducer too (its calls pass the dispatcher)."""
+    """Inside, every collective is counted, those of DDP's reducer too (its calls go through torch's dispatcher)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Collective] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what torch.distributed sends; hand everything on."""
+        """Count what torch.distributed sends; pass everything on."""
         if func.namespace == "c10d":
             given = args[0] if isinstance(args[0], list | tuple) else [args[0]]
             tensors = [tensor for tensor in given if isinstance(tensor, Tensor)]

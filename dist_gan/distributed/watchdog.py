@@ -1,9 +1,9 @@
-"""Who is alive and how far: each process's pulse, which all others see. A run without progress is ended by name.
+"""Which processes are alive, and how far they are. A run without progress is ended, and the process at fault is named.
 
-The training thread only says where it is (`Pulse.enter`). Beside it three threads, none of which waits for another: one
-watches this process, one tells the others through the launcher's store and hears of them, and rank 0's touches a file
-by which people see that the run lives. Time is counted in ticks of the watching thread, so that a process that was
-suspended and goes on has not missed any.
+The training thread only states where it is (`Pulse.enter`). Three more threads run beside it, and none waits for
+another: one watches this process; one exchanges heartbeats with the other processes through the launcher's store; and
+on rank 0 one updates the time of a file, from which people see that the run is alive. Time is counted in ticks of the
+watching thread, so that a process that was suspended and goes on has not missed any.
 """
 
 import os
@@ -26,9 +26,9 @@ from dist_gan.distributed.timing import LIFE_SECONDS, NAMING_SECONDS, SILENT_TIC
 from dist_gan.errors import PeerFailed
 
 LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch"}
-"""What stands in the command line of one that has started a single process."""
+"""What is in the command line of a launcher that has started a single process."""
 _parent = os.getppid()
-"""When this process began: another one later means that the launcher died."""
+"""The parent when this process started. Another parent later means that the launcher died."""
 
 
 def _forked() -> None:
@@ -40,7 +40,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class Beat(NamedTuple):
-    """What a process says of itself."""
+    """What a process reports about itself."""
 
     tick: int
     steps: int
@@ -54,7 +54,7 @@ class Beat(NamedTuple):
 
 
 class Watchdog:
-    """Ends this process where its training has stood still for too long, whoever is to blame."""
+    """Ends this process when its training has made no progress for too long, whichever process is at fault."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Watchdog:
         hung: Callable[[str, bool], None],
         sign: Path | None = None,
     ) -> None:
-        """Watches inside `watching`; and for progress as soon as `processes.pulse` is armed.
+        """Watches inside `watching`, and for progress as soon as `processes.pulse` is armed.
 
         Args:
             processes: this process among the others.
-            seconds: how long nothing may move.
-            hung: called, once, in a thread of its own, with the reason and whether this process is the one that
-                should tell it. It must end the process.
-            sign: rank 0's file that is touched while the process lives.
+            seconds: how long a run may go without progress.
+            hung: called once, in a thread of its own, with the reason and whether this process is the one that
+                should report it. It must end the process.
+            sign: rank 0's file, whose time is updated while the process is alive.
         """
         self.processes = processes
         self.seconds = seconds
@@ -79,7 +79,7 @@ class Watchdog:
         self.tick = 0
         others = [rank for rank in range(processes.count) if rank != processes.rank]
         self._heard: dict[int, tuple[int, Beat | None]] = dict.fromkeys(others, (0, None))
-        """Rank -> this one's tick when it last gave a new beat, and that beat."""
+        """Rank -> this process's tick when that rank's last new heartbeat came, and that heartbeat."""
         self._contact = 0
         self._over = threading.Event()
         self._parent = _parent if _launched(processes.count) else None
@@ -104,35 +104,35 @@ class Watchdog:
             self._over.set()
 
     def blame(self) -> str:
-        """Which rank holds the others up, and where, as far as this one knows."""
+        """Which rank keeps the others waiting, and where, as far as this one knows."""
         me = self._own()
         if self.processes.count == 1:
-            return f"this process (host {me.host}, pid {me.pid}) stands still {me}"
+            return f"this process (host {me.host}, pid {me.pid}) is stuck {me}"
         if self._cut_off():
             head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             return (
                 f"rank {self.processes.rank} (host {me.host}, pid {me.pid}) cannot reach the head node ({head}) and "
-                f"stands still {me}"
+                f"is stuck {me}"
             )
         if silent := self.silent():
-            return "; ".join(f"{self._name(rank)} gives no sign of life, {_last(beat)}" for rank, beat in silent)
+            return "; ".join(f"{self._name(rank)} does not respond, {_last(beat)}" for rank, beat in silent)
         beats = {rank: beat for rank, (_, beat) in self._heard.items() if beat} | {self.processes.rank: me}
         least, most = (choose(beat.steps for beat in beats.values()) for choose in (min, max))
         if least == most:
-            return f"all ranks stand still {me}: the network between them may be at fault"
-        behind = [f"{self._name(rank)} stands still {beat}" for rank, beat in beats.items() if beat.steps == least]
+            return f"all ranks are stuck {me}: the network between them may be at fault"
+        behind = [f"{self._name(rank)} is stuck {beat}" for rank, beat in beats.items() if beat.steps == least]
         return "; ".join(behind) + ", and the others wait for it"
 
     def silent(self) -> list[tuple[int, Beat | None]]:
-        """The ranks that give no sign of life, with their last one."""
+        """The ranks that send no heartbeats any more, with their last one."""
         return [(rank, beat) for rank, (heard, beat) in sorted(self._heard.items()) if self.tick - heard > SILENT_TICKS]
 
     def _cut_off(self) -> bool:
-        """Whether nothing can be known of the others."""
+        """Whether the others cannot be reached, so that nothing is known of them."""
         return self.tick - self._contact > SILENT_TICKS
 
     def _named(self, error: Exception) -> PeerFailed:
-        """Who is missing, when that shows."""
+        """The error that names who is missing, as soon as that is known."""
         deadline = time.monotonic() + NAMING_SECONDS
         while not (silent := self.silent()) and time.monotonic() < deadline:
             time.sleep(TICK / 10)
@@ -142,7 +142,8 @@ class Watchdog:
         return PeerFailed(text, reports=self._reports())
 
     def _reports(self) -> bool:
-        """One process tells what all of them see: the first that lives, or where it sees none, the host's first."""
+        """One process reports what all of them see: the first that is alive, or the first of each host where it cannot
+        see the others."""
         if self._cut_off():
             return os.environ.get("LOCAL_RANK", "0") == "0"
         dead = {rank for rank, _ in self.silent()}
@@ -169,7 +170,7 @@ class Watchdog:
         self.tick += 1
         if self._parent is not None and os.getppid() != self._parent:
             self._parent = None
-            signal.raise_signal(signal.SIGTERM)  # nothing is lost: the ranks reach each other without the launcher
+            signal.raise_signal(signal.SIGTERM)  # a clean stop: the ranks reach each other without the launcher
         pulse = self.processes.pulse
         self._still = self._still + 1 if pulse.armed and pulse.steps == self._steps else 0
         self._steps = pulse.steps
@@ -178,7 +179,7 @@ class Watchdog:
             self.hung(f"no progress for {self.seconds:g} s: {self.blame()}", self._reports())
 
     def _exchange(self) -> None:
-        """Tell all others how this one is, and hear how they are."""
+        """Send this process's heartbeat to all others, and receive theirs."""
         try:
             if self._store is None:
                 self._store = TCPStore(
@@ -186,15 +187,14 @@ class Watchdog:
                     int(os.environ["MASTER_PORT"]),
                     is_master=False,
                     wait_for_workers=False,
-                    timeout=timedelta(
-                        seconds=self.seconds + STORE_SECONDS
-                    ),  # it complains itself: that should not come first
+                    # The store has an error of its own, which should not come first.
+                    timeout=timedelta(seconds=self.seconds + STORE_SECONDS),
                 )
             self._store.set(f"beat/{self.processes.rank}", "\n".join(map(str, self._own())))
-            # To ask for one that is not there would wait for it.
+            # Asking for one that is not there would wait for it.
             ranks = [rank for rank, (_, beat) in self._heard.items() if beat or self._store.check([f"beat/{rank}"])]
             answers = self._store.multi_get([f"beat/{rank}" for rank in ranks]) if ranks else []
-        except RuntimeError:  # it is gone, or cannot be reached for now
+        except RuntimeError:  # the store is gone, or cannot be reached for the moment
             self._store = None
             return
         self._contact = self.tick
@@ -209,7 +209,7 @@ class Watchdog:
         try:
             assert self.sign is not None
             os.utime(self.sign)
-        except OSError:  # a sign less
+        except OSError:  # the next one may succeed
             return
 
 
@@ -218,7 +218,7 @@ def _last(beat: Beat | None) -> str:
 
 
 def _launched(count: int) -> bool:
-    """Whether this process's parent is a launcher, without which it should not live; and not, say, a shell."""
+    """Whether this process's parent is a launcher, without which it should not go on, and not a shell, for example."""
     try:
         return count > 1 or bool(LAUNCHERS & {Path(part).name for part in psutil.Process(_parent).cmdline()})
     except psutil.Error:

@@ -38,7 +38,7 @@ def test_a_stopped_rank_is_named_within_the_timeout(tmp_path: Path) -> None:
         _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 6
     who = f"rank 1 (host {os.uname().nodename}, pid {victim.pid})"
-    reason = f"no progress for 5 s: {who} gives no sign of life, last seen after "
+    reason = f"no progress for 5 s: {who} does not respond, last seen after "
     assert error.startswith(f"dist_gan: {reason}"), error
     assert error.count("dist_gan") == 1
     assert "Traceback" not in error
@@ -56,7 +56,7 @@ def test_a_rank_that_hangs_is_named_with_its_phase_and_its_stack(tmp_path: Path)
     assert found.stderr.count("dist_gan: no progress") == 1
     reason = status(tmp_path)["reason"]
     assert reason.startswith("PeerFailed: no progress for 5 s: rank 1 (host ")
-    assert "stands still after 6,336 images, in the data, and the others wait for it" in reason
+    assert "is stuck after 6,336 images, in the data, and the others wait for it" in reason
     assert "in hanging" in (tmp_path / "stacks/rank-00001.txt").read_text()
     assert_nothing_left(tmp_path)
 

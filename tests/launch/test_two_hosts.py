@@ -66,7 +66,7 @@ def test_a_link_that_stays_cut_ends_both_with_the_cause_and_the_run_goes_on_when
         (head_code, head), (other_code, other) = ended(both)
     assert (head_code, other_code) == (6, 6)
     assert head.startswith("dist_gan: no progress for 10 s: rank 1 (host host1, pid "), head
-    assert "gives no sign of life, last seen after " in head
+    assert "does not respond, last seen after " in head
     assert other.startswith("dist_gan (rank 1): no progress for 10 s: rank 1 (host host1, pid "), other
     assert f"cannot reach the head node ({hosts.address(0)}:" in other
     assert status(run)["exit_code"] == 6
