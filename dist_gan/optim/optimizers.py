@@ -4,10 +4,10 @@ One contract holds for all: *a gradient that is not finite leaves the weights as
 """
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dist_gan.optim.schedules import AnySchedule, Constant
@@ -111,13 +111,19 @@ class SGD(Optimizer):
     weight_decay: float = Field(0.0, ge=0)
     """Added to the gradient: this times the weights."""
 
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov looks ahead by the velocity: set momentum too, 0.9 for example")
+        return self
+
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
         """Fused: torch's other ways read the learning rate back to the host."""
         optimizer = torch.optim.SGD(
             parameters,
             lr=learning_rate,
             momentum=self.momentum,
-            nesterov=self.nesterov and self.momentum > 0,
+            nesterov=self.nesterov,
             weight_decay=self.weight_decay,
             fused=True,
         )

@@ -123,7 +123,7 @@ def test_status_and_checkpoints_know_what_was_trained_on(tmp_path: Path) -> None
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
 def test_tensorboards_steps_never_go_back(tmp_path: Path) -> None:
     """A run that is killed has logged more than its last checkpoint knows."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     more = ("track.tensorboard=true", "track.every=64")
     assert run(tmp_path, 1920, *more) == 0

@@ -137,7 +137,8 @@ def test_files_are_what_their_names_say(plain: Path, tmp_path: Path, ending: str
 
 def test_an_array_holds_what_single_files_do(plain: Path, tmp_path: Path) -> None:
     images = array(plain, tmp_path / "a.npy", "count=37", "seed=5")
-    assert (images.shape, images.dtype) == ((37, 8, 8, 1), np.uint8)
+    assert images.shape == (37, 8, 8, 1)
+    assert images.dtype == np.uint8
     assert sample.main([str(plain), "count=37", "seed=5", f"out={tmp_path}/files"]) == 0
     files = sorted((tmp_path / "files").iterdir())
     assert (np.stack([np.asarray(Image.open(path)) for path in files])[..., None] == images).all()
