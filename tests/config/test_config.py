@@ -33,9 +33,16 @@ def test_shipped_configs_say_what_they_are(path: Path) -> None:
     assert config.mistakes(2) == config.mistakes(4) == []
 
 
-def test_all_five_are_shipped() -> None:
+def test_all_six_are_shipped() -> None:
     names = {path.stem for path in CONFIGS}
-    assert names == {"mnist_mlp", "mnist_dcgan", "fashion_dcgan", "cifar10_dcgan", "folder_dcgan"}
+    assert names == {
+        "mnist_mlp",
+        "mnist_dcgan",
+        "mnist_dcgan_conditional",
+        "fashion_dcgan",
+        "cifar10_dcgan",
+        "folder_dcgan",
+    }
 
 
 def test_no_argument_is_the_mnist_mlp() -> None:
