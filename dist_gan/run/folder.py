@@ -11,7 +11,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,10 @@ class RunFolder:
         replace(self.config, RESOLVED + text)
         resolved.unlink(missing_ok=True)
         return self.config
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Replace classes.txt: the name of class `i` in line `i`, the first being 0."""
+        replace(self.path / "classes.txt", "".join(f"{name}\n" for name in names))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. What a full disk does not take is kept, and comes before the next line."""

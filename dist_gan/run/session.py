@@ -167,6 +167,8 @@ def _records(
     text = dump(config)
     if (written := folder.write_config(text)) != folder.config:
         console.say(f"{folder.config} is your own and stays as it is; the resolved one is {written.name}")
+    if dataset.classes:
+        folder.write_classes(dataset.classes)
     facts = {
         "processes": processes.count,
         "device": processes.describe(),

@@ -37,10 +37,9 @@ def game(
     optimizer: Optimizer = ADAM,
     **options: Any,
 ) -> Game:
-    classes = len(data.open(processes.device).classes) if recipe.is_conditional else 0
     return Game(
         processes,
-        recipe.build(DataShape(data.shape, classes), SEED),
+        recipe.build(shape_of(data, conditional=recipe.is_conditional), SEED),
         objective or Objective(),
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
@@ -49,6 +48,11 @@ def game(
         batch_size=BATCH,
         **{"batch_multiple": recipe.batch_multiple, **options},
     )
+
+
+def shape_of(data: Source, *, conditional: bool = False) -> DataShape:
+    classes = len(data.open(torch.device("cpu")).classes) if conditional else 0
+    return DataShape(data.shape, classes)
 
 
 def batches(processes: Processes, images_seen: int = 0, data: Source = DATA) -> Iterator[Batch]:
