@@ -44,7 +44,7 @@ begun, there = threading.Event(), threading.Event()
 class Nodes(NamedTuple):
     """What this launcher was asked for."""
 
-    count: int
+    number: int
     rank: int
     head: str
     port: int
@@ -70,7 +70,7 @@ def main() -> int:
     if nodes.rank == 0 and (problem := cannot_listen(nodes.port)):
         print(f"launcher: {problem}", file=sys.stderr)
         return UNUSABLE
-    if nodes.count > 1:
+    if nodes.number > 1:
         arguments.rdzv_conf = f"timeout={int(nodes.seconds + 2 * SLACK)}"  # torch's own complaint comes after ours
     codes: list[int] = []
     thread = threading.Thread(
@@ -80,7 +80,7 @@ def main() -> int:
     deadline = time.monotonic() + nodes.seconds
     while thread.is_alive():
         thread.join(0.2)  # signals are answered in between
-        if nodes.count > 1 and not begun.is_set() and time.monotonic() > deadline:
+        if nodes.number > 1 and not begun.is_set() and time.monotonic() > deadline:
             end(NOT_MET, not_met(nodes))
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the ranks have ended, and how is all there is to say
@@ -174,9 +174,9 @@ def cannot_listen(port: int) -> str:
 def not_met(nodes: Nodes, detail: str = "") -> str:
     """What to say where the nodes did not come together."""
     where = f"{nodes.head}:{nodes.port}"
-    ask = f"Does the same command run on all {nodes.count} nodes, with --rank 0 to {nodes.count - 1}"
+    ask = f"Does the same command run on all {nodes.number} nodes, with --rank 0 to {nodes.number - 1}"
     if nodes.rank == 0:
-        return f"not all {nodes.count} nodes came to {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
+        return f"not all {nodes.number} nodes came to {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
     try:
         socket.create_connection((nodes.head, nodes.port), SLACK).close()
         why = detail.strip().partition("\n")[0] or "it answers, and not all nodes are there"
