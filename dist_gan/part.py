@@ -6,9 +6,10 @@ a runtime twin that it builds; what of that must survive a restart is `Stateful`
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,18 @@ class Part(BaseModel):
         """The fields that determine the model: all of them but those declared with `free`, as plain data."""
         fields = type(self).model_fields.items()
         return {name: _identity(getattr(self, name)) for name, field in fields if not is_free(field)}
+
+
+def _at_home(path: str) -> str:
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        user = path.partition("/")[0]
+        raise ValueError(f"a path on this machine, where {user} is no user's home. ./{user} is a name here") from None
+
+
+PathText = Annotated[str, AfterValidator(_at_home)]
+"""A path, in which `~` and `~name` are homes, as in a shell."""
 
 
 class Stateful(Protocol):

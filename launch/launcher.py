@@ -6,46 +6,90 @@ a rank has failed the others have a few seconds to name it, where the launcher w
 And its failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
 that have ended well report nothing of how they lost the head node's store, which closes first (torch shows a
 traceback).
+
+torch waits for the other nodes in C++, where no signal is answered, for ten minutes. So all that happens in a thread
+here, while this one answers signals and ends the wait after the run's `timeout`.
 """
 
 import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import psutil  # accelerate needs it too
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
-os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torchrun's --signals-to-handle: the others are handled here
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone that this file is in, installed or not
-from dist_gan.distributed.timing import LAUNCHER_SECONDS
+from dist_gan.distributed.timing import LAUNCHER_SECONDS, SLACK
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-stopping: list[int] = []
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT)
+UNUSABLE, NOT_MET = 2, 6
+"""Exit codes, as in dist_gan/errors.py: a mistake in the launch; another process is not there."""
+waiting: deque[int] = deque()
+"""Signals that are to be passed on as soon as there is a rank."""
+begun, there = threading.Event(), threading.Event()
+"""The nodes have met, so that the ranks are started; they are started."""
 
 
-def pass_on(number: int, frame: FrameType | None) -> None:
-    """Each rank is in a session of its own: neither the terminal nor the end of this process reaches it."""
-    ranks = psutil.Process().children()
-    if not ranks and not stopping:
-        sys.exit(128 + number)  # there is none yet
-    stopping.append(number)
-    for rank in ranks:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            rank.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+class Nodes(NamedTuple):
+    """What this launcher was asked for."""
+
+    number: int
+    rank: int
+    head: str
+    port: int
+    seconds: float
+    """How long they may take to meet."""
 
 
 def main() -> int:
     """Launch as the command line says; returns the exit code of the rank that failed first, or 0."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
-            signal.signal(number, pass_on)
-    from accelerate.commands.launch import main as accelerate_launch
+            signal.signal(number, answer)
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    arguments = launch_command_parser().parse_args()
+    nodes = Nodes(
+        arguments.num_machines or 1,
+        arguments.machine_rank or 0,
+        arguments.main_process_ip or "127.0.0.1",
+        arguments.main_process_port or 0,
+        timeout_of(arguments.training_script_args),
+    )
+    if nodes.rank == 0 and (problem := cannot_listen(nodes.port)):
+        print(f"launcher: {problem}", file=sys.stderr)
+        return UNUSABLE
+    if nodes.number > 1:
+        arguments.rdzv_conf = f"timeout={int(nodes.seconds + 2 * SLACK)}"  # torch's own complaint comes after ours
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(launch(lambda: launch_command(arguments), nodes)), daemon=True
+    )
+    thread.start()
+    deadline = time.monotonic() + nodes.seconds
+    while thread.is_alive():
+        thread.join(0.2)  # signals are answered in between
+        if nodes.number > 1 and not begun.is_set() and time.monotonic() > deadline:
+            end(NOT_MET, not_met(nodes))
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the ranks have ended, and how is all there is to say
+    return codes[0] if codes else 1  # else the thread has shown why
+
+
+def launch(action: Callable[[], object], nodes: Nodes) -> int:
+    """Do it, and return the exit code."""
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -59,8 +103,17 @@ def main() -> int:
         close(self, death_sig, timeout)
 
     PContext.close = close_in_time  # type: ignore[method-assign]
+    start = PContext.start
+
+    def started(self: PContext) -> None:
+        begun.set()
+        start(self)
+        there.set()
+        pass_on()
+
+    PContext.start = started  # type: ignore[method-assign]
     try:
-        accelerate_launch()
+        action()
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
@@ -68,10 +121,78 @@ def main() -> int:
         name = signal.Signals(-failure.exitcode).name
         print(f"launcher: rank {rank} (pid {failure.pid}) was killed by {name}", file=sys.stderr)
         return 1
-    finally:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # the ranks have ended, and how is all there is to say
+    except DistError as error:
+        if begun.is_set():
+            raise
+        print(f"launcher: {not_met(nodes, str(error))}", file=sys.stderr)
+        return NOT_MET
     return 0
+
+
+def answer(number: int, frame: FrameType | None) -> None:
+    """Signals go on to the ranks; where these are not begun yet, this ends."""
+    if not begun.is_set():
+        end(128 + number, "")
+    waiting.append(number)
+    if there.is_set():
+        pass_on()
+
+
+def pass_on() -> None:
+    """Each rank is in a session of its own: neither the terminal nor the end of this process reaches it."""
+    while waiting:
+        number = waiting.popleft()
+        for rank in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+def timeout_of(arguments: Sequence[str]) -> float:
+    """The run's `timeout`; the default where the config is wrong, which the ranks report."""
+    from dist_gan.config.command_line import configured
+    from dist_gan.config.schema import Config
+    from dist_gan.errors import ConfigError
+
+    try:
+        return configured([argument for argument in arguments if argument != "--print-config"]).timeout
+    except ConfigError:
+        return Config().timeout
+
+
+def cannot_listen(port: int) -> str:
+    """Why the ranks could not meet at this port of this machine; empty where they can."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("", port))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            return f"port {port} of this machine cannot be used ({why}). Choose another with --port, on all nodes alike"
+    return ""
+
+
+def not_met(nodes: Nodes, detail: str = "") -> str:
+    """What to say where the nodes did not come together."""
+    where = f"{nodes.head}:{nodes.port}"
+    ask = f"Does the same command run on all {nodes.number} nodes, with --rank 0 to {nodes.number - 1}"
+    if nodes.rank == 0:
+        return f"not all {nodes.number} nodes came to {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
+    try:
+        socket.create_connection((nodes.head, nodes.port), SLACK).close()
+        why = detail.strip().partition("\n")[0] or "it answers, and not all nodes are there"
+    except OSError as error:
+        why = str(error.strerror or error)
+    return f"node {nodes.rank} did not meet the others at the head, {where}, in {nodes.seconds:g} s ({why}). {ask}?"
+
+
+def end(code: int, message: str) -> NoReturn:
+    """Now: the thread that launches waits where nothing interrupts it."""
+    if message:
+        print(f"launcher: {message}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

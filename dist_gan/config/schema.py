@@ -11,7 +11,7 @@ from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
 from dist_gan.optim.ema import EMA
 from dist_gan.optim.optimizers import Adam, AnyOptimizer
-from dist_gan.part import Part, free
+from dist_gan.part import Part, PathText, free
 
 EXACT_MICROBATCH = 16
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
@@ -59,7 +59,7 @@ class SampleGrid(Part):
 class Config(Part):
     """A run. No key at all trains the fully-connected GAN on MNIST."""
 
-    run: str = free("runs/mnist_mlp", min_length=1)
+    run: PathText = free("runs/mnist_mlp", min_length=1)
     """The run's folder. The same command again goes on from where it stopped."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Everything random is a function of it."""
@@ -81,7 +81,7 @@ class Config(Part):
     timeout: float = free(600, ge=5)
     """Seconds after which a run that makes no progress is ended, naming who holds it up; also what the processes may
     take to meet at the start."""
-    resume: str = free("auto", min_length=1)
+    resume: PathText = free("auto", min_length=1)
     """auto: go on from the run's newest valid checkpoint; never: refuse to touch a run that has begun; else the path of
     a checkpoint to begin from where the run has none of its own."""
     debug: bool = free(False)

@@ -12,16 +12,10 @@ from dist_gan.errors import PeerFailed
 REFUSED = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 """Accelerate's plugins that cannot train two networks in one run."""
 CHANGING = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
-        "1",
-        "divide every gradient by that number; microbatch=... saves memory",
-    ),
-    "ACCELERATE_DYNAMO_BACKEND": ("no", "break gradient penalties; launch with --dynamo_backend no"),
-    "ACCELERATE_FP8_BACKEND": ("no", "replace layers of the networks; precision=... decides here"),
-    "ACCELERATE_TORCH_DEVICE": (
-        "",
-        "give all processes that device; CUDA_VISIBLE_DEVICES chooses, or ACCELERATE_USE_CPU",
-    ),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "divide every gradient by that number"),
+    "ACCELERATE_DYNAMO_BACKEND": ("no", "break gradient penalties"),
+    "ACCELERATE_FP8_BACKEND": ("no", "replace layers of the networks"),
+    "ACCELERATE_TORCH_DEVICE": (None, "give all processes that one device"),
 }
 """What Accelerate reads from the environment and would change a run by -> the value that is harmless, and why."""
 YES = ("1", "true", "t", "yes", "y", "on")

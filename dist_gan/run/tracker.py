@@ -252,7 +252,8 @@ def _wandb_mode() -> str:
         return "online"
     host = wandb_url().split("//")[-1].strip("/")
     try:
-        known = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
+        file = os.environ.get("NETRC")
+        known = netrc.netrc(os.path.expanduser(file) if file else None).authenticators(host)  # noqa: PTH111  # as W&B
+    except (OSError, ValueError, netrc.NetrcParseError):  # what is no netrc holds no key
         known = None
-    return "online" if known else "offline"
+    return "online" if known and known[2] else "offline"
