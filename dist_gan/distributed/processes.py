@@ -72,7 +72,7 @@ class Processes:
         return wrapped
 
     def backward(self, loss: Tensor) -> None:
-        """Backward, scaled where the precision is fp16. Not Accelerate's, which divides by an accumulation of its own."""
+        """Backward, scaled where the precision is fp16. Accelerate's own would divide by its accumulation."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     @property
