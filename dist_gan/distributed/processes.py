@@ -72,8 +72,8 @@ class Processes:
         return wrapped
 
     def backward(self, loss: Tensor) -> None:
-        """Backward, scaled where the precision is fp16."""
-        self.accelerator.backward(loss)
+        """Backward, scaled where the precision is fp16. Accelerate's own would divide by its accumulation."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     @property
     def scaler(self) -> Any:

@@ -61,7 +61,7 @@ class Player(Generic[N]):
         scaler = self.processes.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.recipe.clip:
             factor = (self.recipe.clip / (norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, factor)
@@ -78,8 +78,8 @@ class Player(Generic[N]):
             layer.after_move()
 
     def _rest(self) -> None:
-        self.optimizer.zero_grad()
         for parameter in self.parameters:
+            parameter.grad = None
             parameter.requires_grad_(False)
 
 

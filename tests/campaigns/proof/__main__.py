@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported anywhere: forked ranks must not inherit threads
 import argparse
 import random
+import re
 import sys
 import tempfile
 import time
@@ -107,7 +108,7 @@ class _Proof:
         return failed
 
     def _chosen(self, cases: Cases) -> Cases:
-        return {name: config for name, config in cases.items() if self.only in name}
+        return {name: config for name, config in cases.items() if re.search(self.only, name)}
 
     def _play(self, count: int, what: Callable[[], Found]) -> dict[str, Any]:
         out = self.folder / "out.pt"
@@ -171,7 +172,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--large", type=int, nargs="?", const=LARGE, help=f"only the cases of many processes; {LARGE} by default"
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases that have this in their names")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only the cases in whose names this is found")
     return parser.parse_args()
 
 
