@@ -49,6 +49,7 @@ def test_what_takes_too_long_is_ended_too() -> None:
     assert not [process for process in marked(SESSION, os.environ[SESSION]) if process.cmdline() == SLEEPER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", [True, False])
 def test_a_session_that_leaves_a_process_fails_and_names_the_test(tmp_path: Path, leaves: bool) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n")
