@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup setup-dev train test faults fix bench proof clean
+.PHONY: setup setup-dev train test quick faults fix bench proof clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,13 @@ test: setup-dev
 	$(BIN)/mypy
 	$(BIN)/shellcheck --severity=style launch/*.sh slurm/*.sh slurm/*.sbatch slurm/*.example .ci/run
 	$(BIN)/python -m pytest
+
+# Lint, types and the tests that take under two minutes in all: what one runs while working
+quick: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
 
 faults: setup-dev
 	$(BIN)/python -m tests.campaigns.faults

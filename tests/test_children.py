@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.children import CHILD, SESSION, SIGNALS, child, finished, mark_session, marked
 from tests.support.commands import ROOT
+from tests.support.runs import wait_for
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(1000)"]
 GRANDPARENT = [
@@ -43,12 +44,28 @@ def test_all_of_a_child_ends_with_its_block_whatever_happened() -> None:
     assert marked(CHILD, mark) == []
 
 
+@pytest.mark.slow
+def test_a_suite_that_is_terminated_ends_its_children(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n")
+    (tmp_path / "test_it.py").write_text(
+        f"from tests.support.children import finished\ndef test_one(): finished({SLEEPER!r})\n"
+    )
+    suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path]
+    with child(suite, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, stdout=subprocess.DEVNULL) as inner:
+        own = str(inner.pid)
+        wait_for(lambda: any(process.cmdline() == SLEEPER for process in marked(SESSION, own)))
+        inner.terminate()
+        assert inner.wait(60) == pytest.ExitCode.INTERRUPTED
+        assert marked(SESSION, own) == []
+
+
 def test_what_takes_too_long_is_ended_too() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         finished(SLEEPER, timeout=0.5)
     assert not [process for process in marked(SESSION, os.environ[SESSION]) if process.cmdline() == SLEEPER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", [True, False])
 def test_a_session_that_leaves_a_process_fails_and_names_the_test(tmp_path: Path, leaves: bool) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n")

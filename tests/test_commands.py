@@ -17,6 +17,7 @@ from tests.support.commands import ROOT, train
 from tests.support.runs import SMALL, SMALL_DCGAN, newest, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launch",
     [

@@ -139,6 +139,7 @@ def in_terminal(tmp_path: Path, **env: str) -> str:
     return seen.getvalue().decode()
 
 
+@pytest.mark.slow
 def test_a_bar_in_a_terminal_and_lines_under_slurm(tmp_path: Path) -> None:
     text = in_terminal(tmp_path / "bar")
     assert "6,400 of 6,400" in text

@@ -26,6 +26,7 @@ def row(folder: Path, now: float | None = None) -> dict[str, str]:
     return status.describe(RunFolder(folder), now or time.time())
 
 
+@pytest.mark.slow
 def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
     more = ["save.every=6400", f"run={tmp_path}"]
     with child(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.commands import command
 
+pytestmark = pytest.mark.slow
 SHORT = ["bytes", "calls", "disk", "kills", "--bytes", "100", "--calls", "15", "--kills", "20"]
 
 

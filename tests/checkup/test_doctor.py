@@ -263,6 +263,7 @@ def test_more_threads_than_cores(processes: Processes) -> None:
     assert "OMP_NUM_THREADS=1" in told.advice
 
 
+@pytest.mark.slow
 def test_the_command_from_a_plain_clone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dist_gan", tmp_path / "dist_gan", ignore=shutil.ignore_patterns("__pycache__"))
     env = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}

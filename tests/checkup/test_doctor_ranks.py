@@ -12,6 +12,8 @@ from tests.support.commands import ROOT, command
 from tests.support.launched import done, free_port, started
 from tests.support.runs import SMALL
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_processes(tmp_path: Path) -> None:
     code, out, error = done(tmp_path, "local.sh", "-n", "2", "--doctor", *SMALL, "run=a")

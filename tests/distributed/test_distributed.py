@@ -8,6 +8,7 @@ import pytest
 from dist_gan.distributed.processes import Processes
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
 Ranks = Callable[..., Any]
 EXACT = 1e-12
 

@@ -39,6 +39,7 @@ def hashes(run: Path) -> dict[str, str]:
     return {file: facts["sha256"] for file, facts in manifest["files"].items() if file.endswith(".safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_one_then_three_then_two_processes_end_as_one_that_never_stopped(tmp_path: Path, case: str) -> None:
     options = [*CASES[case], *EXACT, "track.wandb=disabled"]

@@ -25,6 +25,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", doors.cases())
 def test_same_on_any_number_of_processes(worlds: dict[int, dict[str, Any]], name: str) -> None:
     right = worlds[1]["fp64"][name]
@@ -36,6 +37,7 @@ def test_same_on_any_number_of_processes(worlds: dict[int, dict[str, Any]], name
         assert worlds[world]["exact"][f"{name}/resumed"], world
 
 
+@pytest.mark.slow
 def test_their_state_moves_and_is_in_the_checkpoint(worlds: dict[int, dict[str, Any]]) -> None:
     """Else the tests above would compare what never changes."""
     for mode in ("fp64", "exact"):

@@ -74,6 +74,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(tmp_path: Path, command: st
     assert list(tmp_path.iterdir()) == [], "nothing is created"
 
 
+@pytest.mark.slow
 def test_another_world_than_expected_is_refused_once_with_the_ranks_exit_code(tmp_path: Path) -> None:
     code, out, error = done(tmp_path, "local.sh", "-n", "2", *SMALL, "run=a", "processes=3")
     assert (code, out) == (2, "")
@@ -83,6 +84,7 @@ def test_another_world_than_expected_is_refused_once_with_the_ranks_exit_code(tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_debug_leaves_the_runs_own_folder_alone(tmp_path: Path) -> None:
     code, out, error = done(tmp_path, "debug.sh", *SMALL, "run=a")
     assert code == 0, error
@@ -90,6 +92,7 @@ def test_debug_leaves_the_runs_own_folder_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a-debug"]
 
 
+@pytest.mark.slow
 def test_two_processes_stop_by_sigterm_and_the_same_command_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "a"
     with started(tmp_path, "local.sh", "-n", "2", *ENDLESS, "run=a") as launcher:
@@ -108,6 +111,7 @@ def test_two_processes_stop_by_sigterm_and_the_same_command_goes_on(tmp_path: Pa
     assert (status(run)["state"], status(run)["images_seen"]) == ("finished", images)
 
 
+@pytest.mark.slow
 def test_two_nodes_stop_together_by_a_signal_to_one(tmp_path: Path) -> None:
     nodes = ["--nodes", "2", "--head", "127.0.0.1", "--port", free_port(), "-n", "1"]
     with (

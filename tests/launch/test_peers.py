@@ -16,6 +16,7 @@ from tests.support.commands import ROOT, command
 from tests.support.launched import ENDLESS, assert_nothing_left, done, free_port, ranks_of, saved, started, status
 from tests.support.runs import SMALL, newest, wait_for
 
+pytestmark = pytest.mark.slow
 HASTY = [*ENDLESS, "timeout=5", "save.every=6400"]
 
 

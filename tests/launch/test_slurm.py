@@ -20,6 +20,7 @@ from tests.support.cluster import Cluster, started
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL, assert_same, newest, run
 
+pytestmark = pytest.mark.slow
 TRAIN, PREEMPTIBLE, SWEEP = (f"slurm/{name}.sbatch" for name in ("train", "preemptible", "sweep"))
 INSIDE = {"PYTHONPATH": f"{ROOT / 'tests/support/inside'}:{ROOT}"}
 ELSEWHERE = "--exclude=node1,node5"

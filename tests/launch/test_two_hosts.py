@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.hosts import Hosts, hosts
 from tests.support.launched import ENDLESS, assert_nothing_left, done, free_port, saved, started, status
 from tests.support.runs import assert_same, newest, wait_for
 
 __all__ = ["hosts"]
 
+pytestmark = pytest.mark.slow
 MORE = ["save.every=6400", "timeout=10"]
 
 

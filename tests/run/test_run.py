@@ -152,6 +152,7 @@ def test_bad_input_is_one_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == [], "nothing is created"
 
 
+@pytest.mark.slow
 def test_bad_input_on_two_ranks_is_reported_once(tmp_path: Path) -> None:
     done = command(
         "dist_gan/train.py", "data={name: folder, path: /nowhere}", f"run={tmp_path}/a", ranks=2,
@@ -162,6 +163,7 @@ def test_bad_input_on_two_ranks_is_reported_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_error_of_one_rank_is_reported_once_with_its_cause(tmp_path: Path) -> None:
     done = command(
         "-m", "tests.support.poisoned", *SMALL, f"run={tmp_path}/a", "images=64000", ranks=2, env={"POISON": "raise"}
@@ -189,6 +191,7 @@ def test_a_second_job_on_the_same_folder_is_refused(tmp_path: Path, capsys: pyte
     assert run(tmp_path / "a", 640) == 0, "a dead holder's lock is free"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "count"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 1), (signal.SIGINT, 1), (signal.SIGUSR1, 2)]
 )
@@ -240,6 +243,7 @@ def test_precisions_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert newest(tmp_path / "bf16").tensors["generator"]["tower.layers.0.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_every_interpreter_gives_the_same_bits(tmp_path: Path) -> None:
     """The order of a set of strings differs between interpreters: it must not reach the order of a sum."""
     penalties = "objective.penalties=[{name: r1}, {name: r2}, {name: wgan_gp}]"

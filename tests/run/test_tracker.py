@@ -96,6 +96,7 @@ def test_a_service_that_hangs_stops_nothing(tmp_path: Path, monkeypatch: pytest.
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1500
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_wandbs_process_killed(tmp_path: Path) -> None:
     """kill -9 of W&B's own process in the middle of a run: told once, trained to the end, ended in good time."""
@@ -125,6 +126,7 @@ def test_wandbs_process_killed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "stopped"
 
 
+@pytest.mark.slow
 @needs_wandb
 @pytest.mark.skipif(os.geteuid() != 0, reason="a host without a network needs root")
 def test_without_a_network_training_goes_on(tmp_path: Path) -> None:
@@ -167,6 +169,7 @@ def test_tensorboard(tmp_path: Path) -> None:
         assert key in content
 
 
+@pytest.mark.slow
 def test_without_wandb_the_project_runs(tmp_path: Path) -> None:
     """As on a machine where it is not installed."""
     hidden = "import sys; sys.modules['wandb'] = None; import importlib.util as u; f = u.find_spec;"

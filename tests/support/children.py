@@ -30,11 +30,14 @@ def mark_session() -> str:
     start with default signal handlers. Returns the mark.
 
     What is ignored (by `nohup`, or in the background of a script) is inherited through exec, and what has a handler
-    becomes the default there. So here a handler that does nothing takes the place of each that is ignored.
+    becomes the default there. So here a handler that does nothing takes the place of each that is ignored. What would
+    end this process at once interrupts it instead, as Ctrl-C does: then it ends its children.
     """
     for number in SIGNALS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+        elif number in (signal.SIGHUP, signal.SIGTERM) and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ[SESSION] = str(os.getpid())
     return os.environ[SESSION]
@@ -45,15 +48,17 @@ def child(command: Command, **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """`subprocess.Popen`. When the block ends, however it does, so does every process that the command started."""
     mark = uuid.uuid4().hex
     env = {**(options.pop("env", None) or os.environ), CHILD: mark}
-    process = subprocess.Popen(command, env=env, **options)
+    process = None
     try:
+        process = subprocess.Popen(command, env=env, **options)  # inside: an interrupt may come before it returns
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
         end(marked(CHILD, mark))
-        with suppress(ValueError):  # its pipes were read to their end and closed
-            process.communicate()
+        if process is not None:
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 def finished(command: Command, *, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
