@@ -45,6 +45,8 @@ def main() -> int:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
             signal.signal(number, pass_on)
+    if sys.stdout.isatty():
+        print("launching", flush=True)  # what follows takes seconds, and a person should see that something happens
     from accelerate.commands.launch import main as accelerate_launch
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
