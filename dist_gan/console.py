@@ -1,6 +1,8 @@
 """What a person sees in the terminal: a table, a bar (or plain lines in a log file), a summary. Only rank 0 speaks."""
 
 import os
+import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,13 @@ WINDOW_SECONDS = 30.0
 SAMPLE_SECONDS = 0.25
 """Between two points of the speed."""
 MARKS = {"ok": "green", "advice": "yellow", "problem": "red"}
+
+
+def say_early(text: str) -> None:
+    """A line before there is a console, to a terminal or a log file; another program that reads is not disturbed."""
+    with suppress(OSError, ValueError, AttributeError):  # a stream that is closed, or none at all
+        if sys.stdout.isatty() or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+            print(text, flush=True)
 
 
 class Progress:

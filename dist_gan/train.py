@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:
@@ -11,13 +10,12 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 # Peers and launchers that die are reported in a line; torch's own, a stack in C++ for each, comes down to this.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-if (
-    __name__ == "__main__"
-    and os.environ.get("RANK", "0") == "0"
-    and not {"-h", "--help", "--print-config"} & {*sys.argv}
-):
-    with suppress(OSError):
-        print("loading torch", flush=True)  # it takes seconds, and a person should see that something happens
+
+from dist_gan.console import say_early
+
+QUIET = {"-h", "--help", "--print-config"}
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and not QUIET & set(sys.argv):
+    say_early("loading torch")  # it takes seconds, and a person should see that something happens
 
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.explain import help_text

@@ -57,6 +57,8 @@ def main() -> int:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
             signal.signal(number, answer)
+    if sys.stdout.isatty():
+        print("launching", flush=True)  # what follows takes seconds, and a person should see that something happens
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     arguments = launch_command_parser().parse_args()

@@ -123,5 +123,5 @@ def test_two_nodes_stop_together_by_a_signal_to_one(tmp_path: Path) -> None:
         out, error = head.communicate(timeout=60)
         others = second.communicate(timeout=60)
     assert (head.returncode, second.returncode, error, others) == (0, 0, "", ("", ""))
-    assert "world       2 processes, batch 64 = 2 x 32" in out
+    assert "processes   2 processes, batch 64 = 2 x 32" in out
     assert (status(tmp_path / "a")["state"], status(tmp_path / "a")["processes"]) == ("stopped", 2)

@@ -152,7 +152,7 @@ def test_two_nodes_make_the_model_of_one_process(cluster: Cluster, limited: Any,
     found = cluster.wait(job, "COMPLETED", "FAILED")
     output = cluster.output(job)
     assert (found["JobState"], found["NumNodes"], found["Restarts"]) == ("COMPLETED", "2", "0"), output
-    assert "world       4 processes, batch 64 = 4 x 16" in output
+    assert "processes   4 processes, batch 64 = 4 x 16" in output
     assert_whole(tmp_path / "a", 384, every=64)
     assert status(tmp_path / "a")["processes"] == 4
     assert max(differences(newest(tmp_path / "a").tensors, newest(tmp_path / "one").tensors).values()) <= 1e-12

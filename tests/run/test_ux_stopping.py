@@ -1,9 +1,7 @@
 """Ctrl-C once and twice, at every moment; the user's own config in the run's folder."""
 
 import json
-import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 
 from dist_gan.config.command_line import load
-from dist_gan.distributed.stopping import Stopping
 from dist_gan.game.game import Game
 from dist_gan.run import checkpoint
 from dist_gan.run.events import Event
@@ -83,25 +80,15 @@ def slowly(monkeypatch: pytest.MonkeyPatch, images: int, during: Callable[[], No
     monkeypatch.setattr(checkpoint, "write", slow)
 
 
-def test_a_second_during_the_last_save_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handled = threading.Event()
+def test_a_second_before_the_last_save_has_begun_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = checkpoint.Writer.save
 
-    def again() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert handled.wait(60)
+    def interrupted(self: checkpoint.Writer, images_seen: int, *rest: Any) -> None:
+        if images_seen == 704:
+            signal.raise_signal(signal.SIGINT)
+        save(self, images_seen, *rest)
 
-    slowly(monkeypatch, 704, again)
-    ask = Stopping._ask
-
-    def counted(self: Stopping, number: int, frame: Any) -> None:
-        second = bool(self.signal)
-        try:
-            ask(self, number, frame)
-        finally:
-            if second:
-                handled.set()
-
-    monkeypatch.setattr(Stopping, "_ask", counted)
+    monkeypatch.setattr(checkpoint.Writer, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, At(640, interrupt()))
     assert newest(tmp_path).state["images_seen"] == 704
