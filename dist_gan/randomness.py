@@ -30,9 +30,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _BLOCK_BITS, _ORDINAL_BITS = 18, 40
-_CHUNK = (
-    1 << 14
-)  # counters computed at once, so that temporaries stay in the cache (measured: 9x slower per number at 36,000)
+_CHUNK = 1 << 14  # counters computed at once: temporaries stay in the cache (measured: 9x slower per number at 36,000)
 
 BITS_PER_BLOCK = 8  # 16-bit units in one block of 128 bits
 
