@@ -231,7 +231,7 @@ def join(device: torch.device) -> str:
     """Make a process group of this process alone, without a port. Returns why it cannot be made, else nothing."""
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined, unused-ignore]
     except (RuntimeError, ValueError) as error:
         return f"no process group: {str(error).splitlines()[0]}"
     return ""

@@ -1,4 +1,4 @@
-"""`python -m dist_gan COMMAND ...` and `dist-gan COMMAND ...`: all commands in one place; none is imported unasked."""
+"""`python -m dist_gan COMMAND ...` and `dist-gan COMMAND ...`: all commands in one place. Only the chosen one is imported."""
 
 import difflib
 import runpy
@@ -10,7 +10,7 @@ COMMANDS = {
     "sample": "images from a run or a checkpoint",
     "status": "what runs are doing, how far they are, when they end",
     "doctor": "whether a run would work here, and how fast",
-    "data": "fetch data sets ahead of a run",
+    "data": "download data sets before a run",
 }
 """The name of a module of this package, or of a package with a __main__ -> a line about it."""
 USAGE = (

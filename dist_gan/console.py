@@ -21,11 +21,11 @@ from dist_gan.formatting import duration
 PLAIN_SECONDS = 30.0
 """Between two plain lines."""
 FIRST_SECONDS = 5.0
-"""Until the first plain line: what it says of the end is then known."""
+"""Until the first plain line: by then the time that is left is known."""
 WINDOW_SECONDS = 30.0
-"""The speed is that of this long."""
+"""The speed is measured over this time."""
 SAMPLE_SECONDS = 0.25
-"""Between two points of the speed."""
+"""Between two points from which the speed is measured."""
 MARKS = {"ok": "green", "advice": "yellow", "problem": "red"}
 
 
@@ -37,7 +37,7 @@ def say_early(text: str) -> None:
 
 
 class Progress:
-    """How far something is, how fast, and when it ends; from a count alone."""
+    """How far something is, how fast, and when it ends, computed from a count."""
 
     def __init__(self, first: int, total: int) -> None:
         """`first` of `total` are done before it begins."""
@@ -62,13 +62,13 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """A second; 0 where it is not known yet."""
+        """Per second; 0 where it is not known yet."""
         (then, before), (now, done) = self._points[0], self._points[-1]
         return (done - before) / (now - then) if now > then else 0.0
 
     @property
     def fraction(self) -> str:
-        """In percent, rounded down: 100% is all of it."""
+        """In percent, rounded down: 100% means that all is done."""
         return f"{100 * self.done // max(1, self.total)}%"
 
     @property
@@ -79,15 +79,15 @@ class Progress:
 
     @property
     def elapsed(self) -> str:
-        """Since it began."""
+        """The time since it began."""
         return duration(time.monotonic() - self.begun)
 
 
 class _Bar:
-    """What is drawn again and again: a bar with its numbers, and a line below it."""
+    """What is redrawn all the time: a bar with its numbers, and a line below it."""
 
     def __init__(self, progress: Progress, what: str, unit: str, console: RichConsole) -> None:
-        """`what` is done, in steps of `unit`; `what` is empty where the unit says it."""
+        """`what` is being done, counted in `unit`; `what` is empty where the unit says enough."""
         self.progress = progress
         self.what = what
         self.unit = unit
@@ -129,13 +129,13 @@ class _Bar:
 
 
 class Console:
-    """Rank 0's voice; on other ranks it is silent."""
+    """Rank 0's output; other ranks print nothing."""
 
     def __init__(self, *, speaks: bool, style: str = "auto") -> None:
         """`auto`: a bar in a terminal, plain lines in a log file and under SLURM."""
         self.out = RichConsole(quiet=not speaks, highlight=False, soft_wrap=True)
         if not self.out.is_terminal:
-            self.out.width = 200  # a log file has no edge to wrap paths at
+            self.out.width = 200  # a log file has no width at which paths must be wrapped
         in_terminal = self.out.is_terminal and not self.out.is_dumb_terminal and not os.environ.get("SLURM_JOB_ID")
         self.bar = speaks and (style == "bar" or (style == "auto" and in_terminal))
         self._shown: _Bar | None = None
@@ -144,7 +144,7 @@ class Console:
         self._warned: set[str] = set()
 
     def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
-        """A titled list of facts."""
+        """A list of facts with a title."""
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(style="bold" if self.bar else None, no_wrap=True)
         table.add_column(overflow="fold")
@@ -162,7 +162,7 @@ class Console:
         self._print(table)
 
     def row(self, name: str, mark: str, text: str) -> None:
-        """A row of a table that is shown while it is found; `mark` is ok, advice, problem or another word."""
+        """A row of a table that is printed row by row; `mark` is ok, advice, problem or another word."""
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column(width=10, no_wrap=True, style="bold" if self.bar else None)
         table.add_column(width=7, no_wrap=True, style=MARKS.get(mark))
@@ -175,7 +175,7 @@ class Console:
         self._print(escape(text))
 
     def urgent(self, text: str) -> None:
-        """A line, from a signal's handler: what was interrupted may be in the middle of printing."""
+        """A line, from a signal's handler: the interrupted code may be in the middle of printing."""
         try:
             self.say(text)
         except RuntimeError:  # a buffered stream cannot be entered again
@@ -183,7 +183,7 @@ class Console:
                 os.write(self.out.file.fileno(), f"{text}\n".encode())
 
     def warn(self, text: str) -> None:
-        """A warning, once however often it is given."""
+        """A warning, printed once, however often it is given."""
         if text not in self._warned:
             self._warned.add(text)
             self._print(f"[yellow]warning:[/yellow] {escape(text)}")
@@ -203,14 +203,14 @@ class Console:
         self._show(_Bar(Progress(images_seen, images), "", "images", self.out))
 
     def progress(self, images_seen: int, images: int, metrics: Mapping[str, float], checkpoint: str) -> None:
-        """How it goes: the newest metrics, and the name of the newest checkpoint."""
+        """The newest metrics, and the name of the newest checkpoint."""
         if self._shown is not None:
             saved = [f"saved {checkpoint}"] if checkpoint else []
             self._shown.details = [f"D {metrics['D/loss']:.3f}  G {metrics['G/loss']:.3f}", *saved]
         self.advance(images_seen)
 
     def advance(self, done: int) -> None:
-        """An update is done: the bar moves to the images seen. Nothing is asked of the device."""
+        """An update is done: the bar moves to the images seen. Nothing is read from the device."""
         if self._shown is None:
             return
         self._shown.progress.advance(done)
@@ -219,7 +219,7 @@ class Console:
             self._print(escape(self._shown.plain()))
 
     def stop(self) -> None:
-        """Training ends, however."""
+        """Training ends, for whatever reason."""
         self._shown = None
         live, self._live = self._live, None
         if live is not None:
@@ -235,6 +235,6 @@ class Console:
                 self._live.start(refresh=True)
 
     def _print(self, what: RenderableType) -> None:
-        """A log on a disk that is full ends no run."""
+        """Print; a log on a full disk does not end a run."""
         with suppress(OSError):
             self.out.print(what)

@@ -13,7 +13,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from dist_gan import __version__
-from dist_gan.checkup import Checkup, Line, Mark, Unwell, disk, machine, rehearsal, services
+from dist_gan.checkup import Checkup, Line, Mark, Problem, disk, machine, rehearsal, services
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
@@ -27,7 +27,7 @@ USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        accelerate launch [OPTIONS] -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        launch/local.sh [-n N] --doctor ...     launch/multi_node.sh ... --doctor ...
 
-Takes what training takes, is launched as training is, and tells line by line whether that run would work and how fast.
+Has the arguments and the launcher of training, and reports line by line whether that run would work and how fast.
 It trains nothing, downloads nothing, and leaves nothing behind. Exit code: 0 it would work, 2 it would not.
 """
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.say(f"dist_gan {__version__}, doctor: {' '.join(arguments) or 'the default config'}\n")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # training gives torch's again, and here they would tear the table
+            warnings.simplefilter("ignore")  # training shows torch's warnings again; here they would break the table
             return examine(arguments, console)
     except KeyboardInterrupt:
         return 130
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_peer_failure(error):
             reason = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
             console.row("world", "problem", f"another process ended or cannot be reached ({reason})")
-            console.say("\nThis run would fail. What ended the other process, it tells itself.")
+            console.say("\nThis run would fail. The other process reports its cause itself.")
             if rank and getattr(error, "reports", False):
                 report(error, rank)
         else:
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def examine(arguments: Sequence[str], console: Console) -> int:
-    """All lines, then what to do. To be called by all ranks."""
+    """All lines, then what to do. Called by all ranks."""
     config, mistake, refused = _read(arguments)
     count = world()[1]
     precision = config.precision if config and not refused else "fp32"
-    launch_plainly()  # what is refused is told below, and the rest can be looked at without it
+    launch_plainly()  # what is refused is reported below, and the rest can be examined without it
     timeout = config.timeout if config else 600
     processes = Processes(precision, exact=bool(config and config.exact), timeout_seconds=timeout)
     every = processes.gather(dict(machine.facts(processes, dump(config) if config else "")))
@@ -74,20 +74,20 @@ def examine(arguments: Sequence[str], console: Console) -> int:
     checkup = Checkup(processes, hosts, console)
 
     found = machine.world(every, processes)
-    if len({facts["code"] for facts in every}) > 1:  # who runs other code may ask and answer other things
+    if len({facts["code"] for facts in every}) > 1:  # other code may communicate in another way
         if not processes.is_first:
             let_rank_0_report()
             return 2
         checkup.part()
         processes = checkup.processes
-    checkup.look("world", lambda: (_well(found), None))
+    checkup.look("world", lambda: (_problem_raised(found), None))
     checkup.look("packages", lambda: (machine.packages(config), None))
     checkup.look("device", lambda: (machine.device(processes, here), None))
     checkup.look("config", lambda: (_valid(config, mistake), None))
     if config is not None and "config" in checkup.has:
         _examine_run(config, refused, checkup, here, count)
     if job := os.environ.get("SLURM_JOB_ID"):
-        checkup.tell("SLURM", lambda: services.slurm(job))
+        checkup.look_on_rank_0("SLURM", lambda: services.slurm(job))
     if processes.is_first:
         _conclude(checkup, console)
     if processes.count > 1:
@@ -103,7 +103,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
     data = stream.dataset.fingerprint if stream else None
     if processes.count > 1:
         prints = processes.gather(data)
-        checkup.tell("same data", lambda: _same(prints, checkup.hosts))
+        checkup.look_on_rank_0("same data", lambda: _same(prints, checkup.hosts))
     trial = checkup.look("memory", lambda: rehearsal.memory(config, processes, stream, here), ["plan", "world"])
     gradients = trial.gradients if trial else 0
     reduction = 0.0
@@ -112,7 +112,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
 
     with disk.beacon(folder, first=processes.is_first) as path:
         shown = processes.broadcast(path)
-        checkup.tell("run folder", lambda: disk.usable(folder))
+        checkup.look_on_rank_0("run folder", lambda: disk.usable(folder))
         if processes.count > 1:
             checkup.look("shared", lambda: (disk.sees(shown, first=processes.is_first), None), ["run folder"])
     begun = checkup.look(
@@ -121,7 +121,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
         ["run folder"],
     )
     if trial:
-        checkup.tell("room", lambda: disk.room(config, folder, trial.checkpoint), ["run folder"])
+        checkup.look_on_rank_0("room", lambda: disk.room(config, folder, trial.checkpoint), ["run folder"])
     first = processes.broadcast(begun.images_seen if begun else 0)
 
     rate: float | None = None
@@ -129,7 +129,7 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
         rate = checkup.measure("speed", lambda: rehearsal.speed(config, processes, trial, first, reduction))
     if stream:
         checkup.look("reading", lambda: (rehearsal.reading(config, processes, stream, rate or 0.0), None))
-    checkup.tell("W&B", lambda: services.wandb(config.track, folder))
+    checkup.look_on_rank_0("W&B", lambda: services.wandb(config.track, folder))
 
 
 def _read(arguments: Sequence[str]) -> tuple[Config | None, ConfigError | None, list[str]]:
@@ -141,26 +141,26 @@ def _read(arguments: Sequence[str]) -> tuple[Config | None, ConfigError | None, 
     return config, None, check_launch(config.precision)
 
 
-def _well(line: Line) -> Line:
+def _problem_raised(line: Line) -> Line:
     if line.mark is Mark.PROBLEM:
-        raise Unwell(line.found, line.advice)
+        raise Problem(line.found, line.advice)
     return line
 
 
 def _valid(config: Config | None, mistake: ConfigError | None) -> Line:
     if config is None:
         mistakes = str(mistake).splitlines()
-        raise Unwell(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
+        raise Problem(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
     if unwise := config.unwise():
-        return Line("valid, and most likely not what was meant", Mark.ADVICE, "\n".join(unwise))
+        return Line("valid, but most likely not what was meant", Mark.ADVICE, "\n".join(unwise))
     return Line("valid")
 
 
 def _plan(config: Config, refused: list[str], processes: Processes, count: int) -> Line:
     if mistakes := config.mistakes(count) + refused:
-        raise Unwell(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
-    pieces = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
-    found = f"batch {config.batch_size} = {count} x {config.batch_size // count}{pieces}, {config.precision}"
+        raise Problem(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", "\n".join(mistakes))
+    microbatches = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
+    found = f"batch {config.batch_size} = {count} x {config.batch_size // count}{microbatches}, {config.precision}"
     found += f"{', exact' if config.exact else ''}, {config.networks.name}, {config.images:,} images"
     if unwise := processes.unwise(config.precision):
         return Line(found, Mark.ADVICE, "\n".join(unwise))
@@ -174,18 +174,18 @@ def _same(prints: Sequence[str | None], hosts: Sequence[str]) -> Line:
     return Line(
         f"the data on {', '.join(dict.fromkeys(others))} is not rank 0's",
         Mark.PROBLEM,
-        "copy it anew, or have all nodes read it from one place",
+        "copy it again, or let all nodes read it from one place",
     )
 
 
 def _conclude(checkup: Checkup, console: Console) -> None:
-    unwell = {name: line for name, line in checkup.lines.items() if line.mark >= Mark.ADVICE}
-    if unwell:
+    noted = {name: line for name, line in checkup.lines.items() if line.mark >= Mark.ADVICE}
+    if noted:
         console.say("\nWhat to do")
-    for name, line in unwell.items():
+    for name, line in noted.items():
         console.row(name, "", line.advice)
-    problems = sum(line.mark is Mark.PROBLEM for line in unwell.values())
-    advice = len(unwell) - problems
+    problems = sum(line.mark is Mark.PROBLEM for line in noted.values())
+    advice = len(noted) - problems
     if problems:
         console.say(f"\nThis run would fail: {problems} problem{'s' if problems > 1 else ''}.")
     else:

@@ -1,17 +1,17 @@
-"""Errors that a run ends with. Each class declares its exit code, and how many processes meet it at once."""
+"""Errors that end a run. Each class declares its exit code, and whether all processes raise it at once."""
 
 from typing import ClassVar
 
 
 class RunError(Exception):
-    """Base of the errors that users meet: one message, no traceback, an exit code of its own."""
+    """Base of the errors that users see: one message, no traceback, an exit code for each class."""
 
     exit_code: ClassVar[int] = 1
-    """What the commands end with."""
+    """The exit code of the commands."""
     everywhere: bool = False
-    """Whether all ranks raise it alike: then rank 0 alone reports it."""
+    """Whether all ranks raise it: then only rank 0 reports it."""
     rank: int | None = None
-    """The rank that it happened on, where that is known and another one raises it too."""
+    """The rank on which it happened, where that is known and another rank raises it too."""
     reports: bool = True
     """Whether this process is the one that reports it."""
 
@@ -24,27 +24,27 @@ class ConfigError(RunError, ValueError):
 
 
 class CheckpointError(RunError, RuntimeError):
-    """There is no checkpoint that can be used, where one was expected."""
+    """No checkpoint can be used where one was expected."""
 
     exit_code = 3
     everywhere = True
 
 
 class Diverged(RunError, RuntimeError):
-    """The gradients of a player were not finite, turn after turn. All ranks find it at the same time."""
+    """The gradients of a player were not finite in many turns in a row. All ranks find this at the same time."""
 
     exit_code = 4
     everywhere = True
 
 
 class InputOutputError(RunError, OSError):
-    """A disk or a share failed while a run used it."""
+    """A disk or a network share failed while a run used it."""
 
     exit_code = 5
 
 
 class DataError(InputOutputError):
-    """An image that was there at the start can no longer be read; the message names it and says how to go on."""
+    """An image that existed at the start cannot be read any more; the message names it and says how to go on."""
 
 
 class PeerFailed(RunError, RuntimeError):
@@ -59,11 +59,11 @@ class PeerFailed(RunError, RuntimeError):
 
 
 class CheckFailed(RunError, RuntimeError):
-    """Debug mode: something that must hold in every run does not hold."""
+    """Debug mode: a check failed."""
 
 
 def exit_code_of(error: BaseException) -> int:
-    """What a command ends with: declared by our own errors, 5 where input or output failed, else 1 (a defect)."""
+    """The exit code for an error: as our own errors declare, 5 where input or output failed, else 1 (a defect)."""
     if isinstance(error, RunError):
         return error.exit_code
     return InputOutputError.exit_code if isinstance(error, OSError) else 1

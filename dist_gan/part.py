@@ -1,8 +1,8 @@
 """`Part`: a frozen, strict model whose fields are its configuration and whose methods are its behavior.
 
 A loss, a penalty, a network recipe, a data source, a schedule is a Part. Kinds are unions discriminated by `name`, so
-validation, `--help` and the contract tests come from the same lines. What a Part needs at run time and changes lives in
-a runtime twin that it builds; what of that must survive a restart is `Stateful`.
+validation, `--help` and the contract tests come from the same lines. What changes at run time is in a runtime twin that
+the Part builds; what of it must survive a restart is `Stateful`.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Stateful(Protocol):
         """Everything that must survive, by name. The same names before the first update and after the last."""
 
     def load(self, state: "Mapping[str, Tensor]") -> None:
-        """The inverse of `state`. Raises KeyError where an entry is missing: there is no silent default."""
+        """The inverse of `state`. Raises KeyError where an entry is missing; there are no silent defaults."""
 
 
 def free(default: Any, **constraints: Any) -> Any:

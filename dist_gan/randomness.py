@@ -1,19 +1,19 @@
-"""Every random number of a run is a function of (seed, purpose, ordinal): nothing random has state.
+"""Every random number of a run is a function of (seed, purpose, ordinal). There is no random state.
 
 The generator is Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). The seed is its
 key, and its counter of 128 bits is
 
     purpose << 58 | block << 40 | ordinal
 
-where `ordinal` counts samples over the whole run and over all processes (up to 10^12), and `block` the 128-bit blocks
-of one sample (up to 2^18). A process therefore draws only for its own samples, a resumed run needs no saved state, and
-no two draws of a run can meet.
+where `ordinal` counts samples over the complete run and all processes (up to 10^12), and `block` counts the 128-bit
+blocks of one sample (up to 2^18). So a process draws only for its own samples, a resumed run needs no saved state, and
+no two draws of a run use the same counter.
 
-Recent releases of torch have this generator as an operator, which is private and may change. It is used where it proves
-to give the right bits; elsewhere integer tensor operations give the same ones, on the CPU and on a GPU.
+Recent releases of torch have this generator as an operator, which is private and may change. It is used only where a
+test shows that it gives the right bits; elsewhere integer tensor operations give the same ones, on a CPU and on a GPU.
 
-The unit is 16 random bits (eight to a block): enough for a dropout mask, an augmentation or a latent, and half the
-cost of 32. What is drawn stays an int16 tensor of raw bits until `uniform`, `normal` or `keep` reads it.
+The unit is 16 random bits (eight units in a block): enough for a dropout mask, an augmentation or a latent, and half
+the cost of 32. Drawn bits stay an int16 tensor until `uniform`, `normal` or `keep` reads them.
 """
 
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _BLOCK_BITS, _ORDINAL_BITS = 18, 40
-_CHUNK = 1 << 14  # counters handled at once: temporaries stay in the cache (seen: 9x slower per number at 36,000)
+_CHUNK = 1 << 14  # counters computed at once: temporaries stay in the cache (measured: 9x slower per number at 36,000)
 
 BITS_PER_BLOCK = 8  # 16-bit units in one block of 128 bits
 
 
 @unique
 class Purpose(IntEnum):
-    """What a number is for. The values, below 32, are part of what a seed means: never renumber them."""
+    """What a number is for. The values, below 32, are part of the meaning of a seed: never change them."""
 
     GENERATOR_WEIGHTS = 1
     DISCRIMINATOR_WEIGHTS = 2
@@ -98,10 +98,10 @@ def draw(
         seed: the run's seed.
         purposes: how many 16-bit numbers a sample needs for each purpose.
         ordinals: of n consecutive samples.
-        device: where the numbers shall be.
+        device: of the numbers.
 
     Returns:
-        for each purpose int16 [n, count]: raw bits, the same whatever else is drawn beside them.
+        for each purpose int16 [n, count]: raw bits, the same whatever else is drawn in the same call.
     """
     plan = tuple((purpose, -(-count // BITS_PER_BLOCK)) for purpose, count in purposes.items())
     bits = _blocks(seed, plan, ordinals, device).view(torch.int16).flatten(1)
@@ -114,7 +114,7 @@ def draw(
 
 
 def words(seed: int, purpose: Purpose, ordinals: range, count: int, device: torch.device = CPU) -> Tensor:
-    """int64 [n, count] of whole 32-bit numbers in [0, 2^32), for choosing."""
+    """int64 [n, count] of 32-bit numbers in [0, 2^32), for choosing."""
     bits = _blocks(seed, ((purpose, -(-count // 4)),), ordinals, device)
     return bits.view(torch.int32).flatten(1)[:, :count].to(torch.int64) & _MASK
 
@@ -127,7 +127,8 @@ def uniform(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 def normal(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers from raw bits (int16, any shape): the quantile of each of 2^16 equally likely cells.
 
-    A look-up and no arithmetic, hence the same bits on every device. Mean 0, variance 1, largest magnitude 4.3.
+    A table is read and nothing is computed, so the bits are the same on every device.
+    Mean 0, variance 1, largest magnitude 4.3.
     """
     cells = (bits.to(torch.int32) + 32768).flatten()
     return _quantiles(bits.device).index_select(0, cells).view(bits.shape).to(dtype)
@@ -147,7 +148,7 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
 
 
 def _blocks(seed: int, plan: Plan, ordinals: range, device: torch.device) -> Tensor:
-    """int64 [n, blocks, 2]: whole blocks for each ordinal, those of the first purpose first."""
+    """int64 [n, blocks, 2]: the blocks of each ordinal, those of the first purpose first."""
     assert ordinals.step == 1
     assert ordinals.stop <= 1 << _ORDINAL_BITS, "a run has at most 2^40 samples"
     keys, one = _first_keys(seed, plan, device)
@@ -189,7 +190,7 @@ def _first_keys(seed: int, plan: Plan, device: torch.device) -> tuple[Tensor, Te
 
 @lru_cache(maxsize=8)
 def _is_built_in(device: torch.device) -> bool:
-    """Whether torch's own operator is there, and gives our bits on `device`."""
+    """Whether torch has its own operator, and it gives the right bits on `device`."""
     keys = torch.tensor([[3, 5], [1 << 40, (1 << 32) - 2]], device=device)
     try:
         found = torch.ops.aten._philox_key_split(keys.view(torch.uint64), 3).view(torch.int64)

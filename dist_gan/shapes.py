@@ -1,4 +1,4 @@
-"""Shapes of what a run is made of."""
+"""Shapes of images and data."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class ImageShape(NamedTuple):
 
 
 class DataShape(NamedTuple):
-    """What networks must fit: the shape of one image, and how many classes the labels name (0: no labels)."""
+    """What networks are built for: the shape of one image, and the number of classes (0: no labels)."""
 
     image: ImageShape
     classes: int = 0

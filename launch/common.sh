@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: what they all need. The user's current directory stays, for paths in configs.
+# Sourced by the scripts in this folder. The current directory stays as it is, for paths in configs.
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() {
@@ -13,7 +13,7 @@ usage() {
     exit 0
 }
 
-# What is started: the training, or what examines whether it would work.
+# What is started: the training, or the doctor.
 entry=train
 examine() { entry=doctor; }
 
@@ -23,7 +23,7 @@ is_config() { [[ $1 != -* ]] && [[ $1 != *=* || -f $1 || $1 == *.yaml || $1 == *
 
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
 
-# The repository's own environment where there is one, else whatever is active.
+# The repository's own environment where there is one, else the active one.
 find_python() {
     python=$repository/.venv/bin/python
     [[ ! -x $python ]] || return 0
@@ -33,7 +33,7 @@ find_python() {
         "Run \`make setup\` in $repository, or activate the environment that has it"
 }
 
-# Sets `gpus`. CUDA_VISIBLE_DEVICES is torch's own rule, and what SLURM sets: it ends at the first entry that is none.
+# Sets `gpus`. SLURM sets CUDA_VISIBLE_DEVICES; as in torch, the list ends at the first entry that is not a device.
 count_gpus() {
     local entries entry listed
     gpus=0
@@ -51,7 +51,7 @@ count_gpus() {
     fi
 }
 
-# choose_processes N: sets `each`, the processes of this machine, where '' is one a GPU, or one.
+# choose_processes N: sets `each`, the number of processes on this machine; '' is one for each GPU, else one.
 choose_processes() {
     count_gpus
     each=${1:-$((gpus > 0 ? gpus : 1))}
@@ -71,14 +71,14 @@ start() {
         run+=("$1")
         shift
     fi
-    run+=("processes=$world" "$@")  # a run whose world differs from what was asked for is refused
+    run+=("processes=$world" "$@")  # a run with another number of processes is refused
     find_python
 
     cores=$(nproc)
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > each ? cores / each : 1))}
     ((gpus > 0)) || export ACCELERATE_USE_CPU=true
     if ((world == 1)); then
-        exec "$python" "${run[@]}"  # needs no launcher: signals and exit codes are its own
+        exec "$python" "${run[@]}"  # without a launcher: it gets signals and returns exit codes itself
     fi
 
     local launch=(--num_machines "$nodes" --num_processes "$world" --main_process_port "$port"

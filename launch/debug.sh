@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: launch/debug.sh [CONFIG.yaml] [key=value ...]
 #
-# A few checked updates in one process, with everything written and read once, in a folder of its own beside the run's.
+# Train a few updates in one process, with everything checked, written and read once, in a folder beside the run's.
 set -euo pipefail
 # shellcheck source=/dev/null
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

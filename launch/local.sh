@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: launch/local.sh [-n N] [--doctor] [CONFIG.yaml] [key=value ...]
 #
-# Train on this machine: a process on each of its GPUs (CUDA_VISIBLE_DEVICES narrows them), or on N of them.
-# Without a GPU: N processes on the CPU (default 1), which share its cores. --doctor tells, in seconds, whether the run
+# Train on this machine: a process on each of its GPUs (or those in CUDA_VISIBLE_DEVICES), or on N of them.
+# Without a GPU: N processes on the CPU (default 1), which share its cores. --doctor reports in seconds whether the run
 # would work and how fast, and trains nothing.
 set -euo pipefail
 # shellcheck source=/dev/null

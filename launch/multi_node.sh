@@ -6,10 +6,10 @@
 #
 #   --nodes M       how many nodes
 #   --rank R        which of them this is; 0 is the head node
-#   --head ADDRESS  the head node's address, by which the others reach it
+#   --head ADDRESS  the head node's address, where the other nodes reach it
 #   --port P        a port that is free on the head node
-#   -n N            processes on this node, the same on each (default: one a GPU, or one on the CPU)
-#   --doctor        tell, in seconds, whether the run would work and how fast, and train nothing; on every node alike
+#   -n N            processes on this node, the same on each (default: one for each GPU, or one on the CPU)
+#   --doctor        report in seconds whether the run would work and how fast, and train nothing; give it on every node
 #
 # All nodes need the repository, the data and the run's folder under the same paths.
 set -euo pipefail

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the batch scripts in the repository's root. SLURM runs a copy of the script that was submitted, so what is
-# beside it is found from the folder where sbatch was called.
+# Sourced by the batch scripts, with the repository's root as the current directory. SLURM runs a copy of the submitted
+# script, so other files are found from the folder where sbatch was called.
 if [[ -f slurm/env.sh ]]; then
     # shellcheck source=/dev/null
     source slurm/env.sh
@@ -19,8 +19,8 @@ status() { cat "$run/status.json" 2>/dev/null || true; }
 # field NAME: from status.json
 field() { status | sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\).*/\1/p"; }
 
-# sweep [CONFIG.yaml] run=FOLDER key=value,value,... [key=value ...]: train the combination that is this task's.
-# A value that holds brackets, braces or quotes is taken as it is.
+# sweep [CONFIG.yaml] run=FOLDER key=value,value,... [key=value ...]: train the combination of this task.
+# A value that has brackets, braces or quotes is taken as it is.
 sweep() {
     local folder='' given=() keys=() lists=() names=() argument key count=1 at left values places=()
     for argument; do
@@ -57,7 +57,7 @@ sweep() {
 }
 
 # train [--doctor] [CONFIG.yaml] [key=value ...]: a launcher on each node, then requeue or end; the doctor just ends.
-# With `saves` set it saves so many times as often as configured, unless the command line says how often.
+# With `saves` set it saves this many times as often as configured, unless the command line says how often.
 train() {
     local each=${SLURM_GPUS_ON_NODE:-0} config every hosts head port code=0 status_before='' checkpoint_before
     if ((each == 0)); then
@@ -66,9 +66,9 @@ train() {
             "CPU: CPU_PROCESSES=N sbatch --gpus-per-node=0 ..."
         export ACCELERATE_USE_CPU=true
     fi
-    # SLURM signals every process of a step. Until the ranks listen, USR1 is ignored, and does not end the start.
+    # SLURM signals every process of a step. Until the ranks handle USR1 it is ignored, so that it does not end the start.
     local step=(srun --cpus-per-task="$SLURM_CPUS_PER_TASK" ${SRUN_OPTIONS[@]+"${SRUN_OPTIONS[@]}"})
-    # shellcheck disable=SC2016  # SLURM_NODEID is each node's own
+    # shellcheck disable=SC2016  # SLURM_NODEID is expanded on each node
     local each_node='trap "" USR1; exec launch/multi_node.sh --rank "$SLURM_NODEID" "$@"' \
         one_node='trap "" USR1; exec launch/local.sh -n 1 "$@"'
     mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -93,10 +93,10 @@ train() {
     requeue_or_end "$code"
 }
 
-# SLURM is about to take the nodes of this job for another one.
+# Whether SLURM is about to give the nodes of this job to another one.
 preempted() { [[ $(scontrol show job "$job") == *" PreemptTime="[0-9]* ]]; }
 
-# The run's status.json decides: the launcher's exit code does not tell a stop in good order from the end.
+# The run's status.json decides: the launcher's exit code is the same for a clean stop and for the end.
 requeue_or_end() {
     local state exit_code stuck newest wrote='' job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     state=$(field state) exit_code=$(field exit_code) stuck=$(field restarts_without_progress) job=${job:-$SLURM_JOB_ID}
@@ -105,7 +105,7 @@ requeue_or_end() {
     if [[ $state == finished && (-n $wrote || $1 == 0) ]]; then
         exit "$1"
     elif [[ -n $wrote && $state == failed && $exit_code == [234] ]]; then
-        echo "slurm: failed with exit code $exit_code, which would come again; not requeued"
+        echo "slurm: failed with exit code $exit_code, which would happen again; not requeued"
     elif preempted; then
         echo "slurm: preempted; requeued"
         scontrol requeue "$job" && exit 0

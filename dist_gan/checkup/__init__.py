@@ -1,5 +1,5 @@
-"""What the doctor looks at: each function tells one line of its table."""
+"""What the doctor examines: each function returns one line of its table."""
 
-from dist_gan.checkup.lines import Checkup, Line, Mark, Unwell
+from dist_gan.checkup.lines import Checkup, Line, Mark, Problem
 
-__all__ = ["Checkup", "Line", "Mark", "Unwell"]
+__all__ = ["Checkup", "Line", "Mark", "Problem"]

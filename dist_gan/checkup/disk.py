@@ -9,26 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dist_gan.checkup.lines import Line, Mark, Unwell
+from dist_gan.checkup.lines import Line, Mark, Problem
 from dist_gan.config.schema import Config
-from dist_gan.formatting import plural, size
+from dist_gan.formatting import size
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.resume import ResumePoint, preview
 
 PROBE = 2**24
-"""Bytes that are written, to a file without a name, to see whether the disk takes them."""
+"""Bytes that are written to a file without a name, to see whether there is room for them."""
 
 
 @contextmanager
 def beacon(folder: RunFolder, *, first: bool) -> Iterator[Path | None]:
-    """Rank 0's file that others must see, in the folder or what there is of the path to it; gone afterwards."""
+    """Rank 0's file that all others must see, in the folder or the nearest that exists above it; removed at the end."""
     if not first:
         yield None
         return
     try:
         file = tempfile.NamedTemporaryFile(dir=folder.above, prefix=".doctor-")  # noqa: SIM115  # the finally is below
-    except OSError:  # that it cannot be written in is told by another line
+    except OSError:  # another line reports that the folder cannot be written in
         yield None
         return
     with file:
@@ -36,23 +36,23 @@ def beacon(folder: RunFolder, *, first: bool) -> Iterator[Path | None]:
 
 
 def sees(path: Path | None, *, first: bool) -> Line:
-    """Whether this rank sees rank 0's file; nothing to say where there is none."""
+    """Whether this rank sees rank 0's file; an empty line where there is none."""
     if path is None or first:
         return Line("")
-    deadline = time.monotonic() + 2  # network file systems may be behind
+    deadline = time.monotonic() + 2  # network file systems may show it late
     while not path.exists():
         if time.monotonic() > deadline:
             return Line(
                 f"{path.parent.absolute()} is not the folder that rank 0 sees",
                 Mark.PROBLEM,
-                "run=... on a file system that all nodes see: to go on from a checkpoint all ranks read it",
+                "run=... on a file system that all nodes see: all ranks read the checkpoint from which a run goes on",
             )
         time.sleep(0.1)
     return Line("")
 
 
 def usable(folder: RunFolder) -> Line:
-    """Whether it can be made and written in, and whether locks work there. Leaves nothing behind."""
+    """Whether the folder can be created and written in, and whether locks work there. Leaves nothing behind."""
     folder.check()
     above = folder.above
     try:
@@ -65,14 +65,14 @@ def usable(folder: RunFolder) -> Line:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise Unwell(
+                raise Problem(
                     f"file locks do not work in {above} ({error.strerror})",
-                    "run=... on another file system, or have this one mounted with locks (Lustre: -o flock)",
+                    "run=... on another file system, or mount this one with locks (Lustre: -o flock)",
                 ) from None
     except OSError as error:
-        raise Unwell(
-            f"{above} does not take {size(PROBE)} ({error.strerror})",
-            "make room, see your quota, or choose another folder with run=...",
+        raise Problem(
+            f"{size(PROBE)} cannot be written in {above} ({error.strerror})",
+            "free some space, check your quota, or choose another folder with run=...",
         ) from None
     return Line(f"{folder.path}: can be written ({size(PROBE / seconds)}/s), and locks work")
 
@@ -87,10 +87,10 @@ def beginning(config: Config, folder: RunFolder, data: str | None) -> tuple[Line
         found = f"goes on from {start.images_seen:,} images ({start.checkpoint})"
     if start.images_seen >= config.images:
         return Line(
-            f"{found}: all were seen, nothing is left to train", Mark.ADVICE, "ask for more with images=..."
+            f"{found}: this is all of them, nothing is left to train", Mark.ADVICE, "set more with images=..."
         ), start
     if broken:
-        advice = "it would be put aside and trained again from there; to know why, see the disk and the file system"
+        advice = "the run would rename it and go on from the one before; check the disk and the file system"
         return Line(f"{found}; {'; '.join(broken)}", Mark.ADVICE, advice), start
     return Line(found), start
 
@@ -99,16 +99,16 @@ def room(config: Config, folder: RunFolder, one: int) -> Line:
     """Free space against what all checkpoints, of `one` bytes each, will need."""
     stay = config.images // config.save.keep_every if config.save.keep_every else 0
     there = len(checkpoint.existing(folder.checkpoints)) if folder.path.is_dir() else 0
-    count = config.save.keep + stay + 1  # one is written before one goes
+    count = config.save.keep + stay + 1  # a new one is written before an old one is deleted
     needed = max(1, count - there) * one
     free = shutil.disk_usage(folder.above).free
-    kept = f"keep {config.save.keep}" + (f", {stay:,} for ever" if stay else "")
-    found = f"checkpoints of {size(one)}: {plural(count, 'place')} ({kept}, 1 in work) need {size(count * one)}"
-    found += f" ({there} are there)" if there else ""
+    kept = f"keep {config.save.keep}" + (f", {stay:,} of keep_every" if stay else "")
+    found = f"checkpoints of {size(one)}: at most {count:,} ({kept}, 1 being written) need {size(count * one)}"
+    found += f" ({there} exist already)" if there else ""
     if needed > free:
         return Line(
             f"{found}; {size(free)} are free",
             Mark.PROBLEM,
-            "make room, choose another disk with run=..., or keep fewer with save.keep= and save.keep_every=",
+            "free some space, choose another disk with run=..., or keep fewer with save.keep= and save.keep_every=",
         )
     return Line(f"{found}; {size(free)} are free")

@@ -1,4 +1,4 @@
-"""Lines about the machine: packages, devices, the world of processes and what its network does."""
+"""Lines about the machine: packages, devices, the processes and the network between them."""
 
 import hashlib
 import importlib.metadata
@@ -20,15 +20,15 @@ from dist_gan.formatting import plural, size
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LARGE = 2**26
-"""Bytes of the all-reduce that shows what the network can do."""
+"""Bytes of the all-reduce that measures the network's bandwidth."""
 WARM_UP = 3
-"""The first few all-reduces of a size, which set something up."""
+"""The first all-reduces of a size, which also set something up and are not timed."""
 
 Facts = Mapping[str, str]
 
 
 def facts(processes: Processes, config_text: str) -> Facts:
-    """What must be the same on all ranks, and where this one is."""
+    """What must be equal on all ranks, and where this rank runs."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -45,7 +45,7 @@ def facts(processes: Processes, config_text: str) -> Facts:
 
 
 def packages(config: Config | None) -> Line:
-    """Versions, against what dist_gan asks for where it is installed."""
+    """Versions, compared with what dist_gan requires, where it is installed."""
     shown = ["torch", "accelerate"]
     if config is not None and config.track.wandb != "disabled":
         shown.append("wandb")
@@ -55,18 +55,18 @@ def packages(config: Config | None) -> Line:
     text = ", ".join([f"Python {platform.python_version()}", *(f"{n} {v or 'missing'}" for n, v in versions.items())])
     outside = _outside()
     if outside is None:
-        return Line(f"{text} (dist_gan is not installed, which is well: its ranges are not known)")
+        return Line(f"{text} (dist_gan is not installed as a package, so its version ranges are not known)")
     if outside:
         return Line(
-            f"{text}; outside of what dist_gan was tried with: {', '.join(outside)}",
+            f"{text}; outside of what dist_gan was tested with: {', '.join(outside)}",
             Mark.ADVICE,
-            "`make setup` installs the versions that it was tried with",
+            "`make setup` installs the versions that it was tested with",
         )
     return Line(text)
 
 
 def world(all_facts: Sequence[Facts], processes: Processes) -> Line:
-    """Who is there, and whether they are alike. The same on all ranks."""
+    """Which processes there are, and whether code, config and versions are equal. The same line on all ranks."""
     count = len(all_facts)
     groups = Counter((fact["host"], fact["device"]) for fact in all_facts)
     where = ", ".join(f"{n} on {host} ({device})" for (host, device), n in groups.items())
@@ -81,12 +81,12 @@ def world(all_facts: Sequence[Facts], processes: Processes) -> Line:
             ]
     if not odd:
         return Line(found + ("; the same code, config and versions on all" if count > 1 else ""))
-    advice = "all ranks need the same files and packages: from a folder that all see, or by `git pull` and `make setup`"
+    advice = "all ranks need the same files and packages: in a folder that all see, or by `git pull` and `make setup`"
     return Line(f"{found}; {'; '.join(odd)}", Mark.PROBLEM, advice)
 
 
 def device(processes: Processes, ranks_here: int) -> Line:
-    """The GPUs of this node and how they are linked, or the cores and who uses them."""
+    """The GPUs of this node and how they are linked, or the cores and threads."""
     if processes.device.type == "cuda":
         return _gpus(processes)
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
@@ -95,9 +95,9 @@ def device(processes: Processes, ranks_here: int) -> Line:
     if Path("/dev/nvidiactl").exists():
         why = "ACCELERATE_USE_CPU is set" if torch.cuda.is_available() else f"torch {torch.__version__} finds none"
         return Line(
-            f"{found}; there is an NVIDIA driver, and no GPU is used ({why})",
+            f"{found}; there is an NVIDIA driver, but no GPU is used ({why})",
             Mark.ADVICE,
-            "see `nvidia-smi` and CUDA_VISIBLE_DEVICES; a torch for CPUs only, or newer than the driver, finds no GPU",
+            "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; a torch for CPUs, or newer than the driver, finds no GPU",
         )
     if ranks_here * threads > cores:
         return Line(
@@ -105,7 +105,7 @@ def device(processes: Processes, ranks_here: int) -> Line:
             Mark.ADVICE,
             f"OMP_NUM_THREADS={max(1, cores // ranks_here)} in front of the command"
             + (f", or {plural(cores, 'process')} at most" if ranks_here > cores else "")
-            + ": threads that wait for each other are many times slower",
+            + ": with too many threads, updates are many times slower",
         )
     return Line(found)
 
@@ -115,7 +115,7 @@ def all_reduce(processes: Processes, gradients: int) -> tuple[Line, float]:
 
     Args:
         processes: all of them.
-        gradients: how many float32 numbers a player's gradients are; 0 where that is not known.
+        gradients: how many numbers (float32) a player's gradients have; 0 where that is not known.
 
     Returns:
         The line, and the seconds that the gradients take.
@@ -128,9 +128,7 @@ def all_reduce(processes: Processes, gradients: int) -> tuple[Line, float]:
         bandwidth = 4 * gradients / needed / 1e9
         found += f"; a player's gradients ({size(4 * gradients)}) {1e3 * needed:,.2g} ms, {bandwidth:.2g} GB/s"
     if wrong or also_wrong or wrong_too:
-        advice = (
-            "nothing that is trained this way can be trusted: try NCCL_P2P_DISABLE=1, NCCL_IB_DISABLE=1, another node"
-        )
+        advice = "no result of such training can be trusted: try NCCL_P2P_DISABLE=1, NCCL_IB_DISABLE=1, another node"
         return Line(f"{found}; the sums are wrong", Mark.PROBLEM, advice), needed
     return Line(found), needed
 
@@ -152,7 +150,7 @@ def _timed_sum(processes: Processes, count: int) -> tuple[float, bool]:
 
 
 def synchronize(processes: Processes) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if processes.device.type == "cuda":
         torch.cuda.synchronize(processes.device)
 

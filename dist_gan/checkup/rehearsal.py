@@ -1,4 +1,4 @@
-"""Lines about the work itself: data, memory, speed. A few real updates of the real config, which are then forgotten."""
+"""Lines about the training itself: data, memory, speed. A few real updates of the config, whose result is discarded."""
 
 import itertools
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dist_gan.checkup.lines import Line, Mark, Unwell
+from dist_gan.checkup.lines import Line, Mark, Problem
 from dist_gan.checkup.machine import synchronize
 from dist_gan.config.schema import Config
 from dist_gan.data import Batch, Dataset, Stream
@@ -22,10 +22,11 @@ from dist_gan.game.game import Game
 from dist_gan.run.build import game_of, stream_of
 
 SECONDS = 2.0
-"""So long updates are timed, at most about."""
+"""How long updates are timed, at most about."""
 READ_SECONDS = 1.0
+"""How long reading is timed."""
 PREFETCHED = 4
-"""Batches ahead for each worker (data/source.py)."""
+"""Batches that each worker reads ahead (data/source.py)."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,18 @@ class Trial:
     """Two updates of this rank alone."""
 
     game: Game | None
-    """With several processes it is not kept: theirs is another."""
+    """None with several processes: the game that they play together is another one."""
     batch: Batch
     seconds: float
-    """Of the second."""
+    """Of the second update."""
     checkpoint: int
     """Bytes."""
     gradients: int
-    """Parameters of the larger player."""
+    """How many parameters the larger player has."""
 
 
 def opened(config: Config, processes: Processes) -> tuple[Line, Stream]:
-    """The data as a run would open it, without a download."""
+    """The data, opened as a run would open it, but not downloaded."""
     begun = time.perf_counter()
     with on_disk_only():
         dataset = config.data.open(processes.device)
@@ -65,7 +66,7 @@ def opened(config: Config, processes: Processes) -> tuple[Line, Stream]:
 
 
 def memory(config: Config, processes: Processes, stream: Stream | None, ranks_here: int) -> tuple[Line, Trial]:
-    """Two updates of this rank's part of a batch, without the others: memory that they take, and that is there."""
+    """Two updates on this rank's part of a batch, without the others: the memory that they need, and what there is."""
     share = config.batch_size // processes.count
     on_gpu = processes.device.type == "cuda"
     available = _available(processes, ranks_here)
@@ -88,7 +89,7 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
     except (RuntimeError, MemoryError) as error:
         if not _is_memory(error):
             raise
-        raise Unwell(f"not enough{_asked(error)}", _less(config, share)) from None
+        raise Problem(f"not enough{_asked(error)}", _less(config, share)) from None
     gradients = max(sum(p.numel() for p in player.parameters) for player in (game.generator, game.discriminator))
     trial = Trial(game if processes.count == 1 else None, batch, seconds, checkpoint, gradients)
     peak = torch.cuda.max_memory_allocated(processes.device) if on_gpu else _peak()
@@ -99,7 +100,7 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
         found += f" in microbatches of {config.used_microbatch}"
     if available is None:
         return Line(found), trial
-    found += f"; {size(available)} are there"
+    found += f"; {size(available)} are available"
     if used > 0.9 * available:
         return Line(f"{found}: little is left", Mark.ADVICE, _less(config, share)), trial
     return Line(found), trial
@@ -141,7 +142,7 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
 
 
 def reading(config: Config, processes: Processes, stream: Stream, rate: float) -> Line:
-    """How fast images come, by all ranks, against the updates' `rate`."""
+    """How fast all ranks read images, compared with the `rate` of updates."""
     batches = stream.batches(0)
     next(batches)  # the workers start
     count = 0
@@ -156,20 +157,20 @@ def reading(config: Config, processes: Processes, stream: Stream, rate: float) -
     advice = ["a faster disk"]
     workers, resident = (getattr(config.data, key, None) for key in ("workers", "resident_megabytes"))
     if isinstance(stream.dataset, Streamed) and workers is not None and resident is not None:
-        whole = -(-len(stream.dataset) * torch.Size(stream.dataset.shape).numel() // 2**20)
+        all_of_it = -(-len(stream.dataset) * torch.Size(stream.dataset.shape).numel() // 2**20)
         advice = [
             f"data.workers={2 * max(1, workers)} (now {workers}), as long as there are cores",
-            f"data.resident_megabytes={whole} keeps all images on the device",
+            f"data.resident_megabytes={all_of_it} keeps all images on the device",
         ]
     return Line(f"{found}, slower than the updates: training will wait for data", Mark.ADVICE, "; or ".join(advice))
 
 
 def _less(config: Config, share: int) -> str:
-    whole = config.networks.batch_multiple
+    multiple = config.networks.batch_multiple
     now = config.used_microbatch or share
-    smaller = next((p for p in range(now // 2, 0, -1) if share % p == 0 and p % whole == 0), 0)
-    piece = f"microbatch={smaller} (now {now}) needs less at once; or " if smaller else ""
-    return f"{piece}a smaller batch_size, smaller networks, or more processes"
+    smaller = next((p for p in range(now // 2, 0, -1) if share % p == 0 and p % multiple == 0), 0)
+    advice = f"microbatch={smaller} (now {now}) needs less at once; or " if smaller else ""
+    return f"{advice}a smaller batch_size, smaller networks, or more processes"
 
 
 def _blank(config: Config) -> Dataset:
@@ -190,11 +191,11 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _asked(error: BaseException) -> str:
-    """How much, where torch says it: `... you tried to allocate 400 bytes`, `Tried to allocate 2.00 GiB`."""
+    """How much was needed, where torch says it: `... you tried to allocate 400 bytes`, `Tried to allocate 2.00 GiB`."""
     found = re.search(r"tried to allocate ([\d.]+) (\w+)", str(error), re.IGNORECASE)
     if found is None:
         return ""
-    return f": {size(int(found[1])) if found[2] == 'bytes' else ' '.join(found.groups())} more were asked for at once"
+    return f": {size(int(found[1])) if found[2] == 'bytes' else ' '.join(found.groups())} more were needed at once"
 
 
 def _peak() -> int:
@@ -202,7 +203,7 @@ def _peak() -> int:
 
 
 def _available(processes: Processes, ranks_here: int) -> int | None:
-    """Bytes that this process (on a CPU: all of this machine's) may use in all; None where the system does not say."""
+    """Bytes that this process (on a CPU: all of this machine's processes) may use; None if that is not known."""
     if processes.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(processes.device)
         return free + torch.cuda.memory_reserved(processes.device)
@@ -215,7 +216,7 @@ def _available(processes: Processes, ranks_here: int) -> int | None:
 
 
 def _limits() -> list[int]:
-    """What is left to this process's control groups (version 2): a container's or a SLURM job's."""
+    """Bytes left in this process's control groups (version 2), such as those of a container or a SLURM job."""
     left = []
     try:
         name = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)

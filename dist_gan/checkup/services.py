@@ -1,4 +1,4 @@
-"""Lines about what is around a run: W&B and SLURM."""
+"""Lines about services that a run uses: W&B and SLURM."""
 
 import importlib.util
 import os
@@ -13,11 +13,11 @@ from dist_gan.run.folder import RunFolder
 from dist_gan.run.tracker import noted_wandb_id, upload_command, wandb_mode, wandb_url
 
 PATIENCE = 3.0
-"""Seconds for a connection."""
+"""Seconds that a connection may take."""
 
 
 def wandb(track: Track, run: RunFolder) -> Line:
-    """Where a run's metrics would go. Never a problem: training goes on without."""
+    """Where a run's metrics would go. Never a problem: training goes on without W&B."""
     if importlib.util.find_spec("wandb") is None:
         asked = track.wandb in ("online", "offline")
         found = "not installed: metrics stay in metrics.jsonl"
@@ -44,7 +44,7 @@ def wandb(track: Track, run: RunFolder) -> Line:
 
 
 def slurm(job: str) -> Line:
-    """What SLURM will do with this job."""
+    """What SLURM will do with this job at its time limit."""
     try:
         asked = ["scontrol", "show", "job", job]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
@@ -64,7 +64,7 @@ def slurm(job: str) -> Line:
 
 
 def _server(url: str) -> tuple[str, int]:
-    """What must answer: the proxy where one is set, else the server."""
+    """(host, port) that must answer: the proxy where one is set, else the server."""
     parts = urlsplit(url if "//" in url else f"https://{url}")
     host = parts.hostname or ""
     proxy = urllib.request.getproxies().get(parts.scheme)

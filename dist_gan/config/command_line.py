@@ -77,8 +77,8 @@ def dump(config: Config) -> str:
 
 
 def merge(tree: dict[str, Any], other: dict[str, Any], path: str = "") -> None:
-    """Put `other` into `tree`, block by block. A block whose `name` changes starts afresh; a list is replaced, and its
-    items can be reached by number."""
+    """Put `other` into `tree`, block by block. A block whose `name` changes starts from its defaults; a list is
+    replaced, and its items can be reached by number."""
     for key, value in other.items():
         old = tree.get(key)
         where = f"{path}{key}"
@@ -102,7 +102,7 @@ def _name_first(value: Any) -> Any:
 
 
 def _insert(pairs: list[tuple[list[str], Any]], keys: list[str], value: Any) -> None:
-    """In the order given, but a block's name before the block's other keys: it must not sweep these away."""
+    """In the order given, but a block's name before the block's other keys, which it would reset."""
     block = keys[:-1]
     at = len(pairs)
     if keys[-1] == "name":

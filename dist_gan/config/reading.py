@@ -1,8 +1,8 @@
-"""YAML in and out, without its surprises: what looks like text is text.
+"""Reading and writing YAML without its surprises: what looks like text is text.
 
 The rules are those of YAML 1.2, as people expect them. `true` and `false` are the only booleans; numbers are decimal
 (`010` is ten, `1e-4` and `.5` are numbers, `1_000` is a thousand); a date, `12:30`, `off` and `0x1F` are text; a key
-that is there twice is a mistake. A number or boolean remembers how it was written, for where text is expected.
+that is there twice is a mistake. A number or boolean remembers how it was written, in case text is expected.
 """
 
 import re
@@ -30,7 +30,7 @@ RULES = (
     ),
     ("merge", re.compile(r"^<<$"), ["<"]),
 )
-"""Tag, what it looks like, how that begins. The first that fits is taken; all else is text."""
+"""Tag, pattern, possible first characters. The first pattern that fits decides; everything else is text."""
 TEXT_EXPECTED = ("string_type", "path_type", "literal_error")
 """pydantic's errors where text was expected."""
 
@@ -44,7 +44,7 @@ class _WrittenFloat(float):
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """It is YAML, and no config."""
+    """It is YAML, but not a config."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
     def sequence(self, node: yaml.Node) -> list[Any]:
-        return self.construct_sequence(node, deep=True)  # type: ignore[arg-type]  # it refuses what is none
+        return self.construct_sequence(node, deep=True)  # type: ignore[arg-type]  # it refuses anything else
 
     def integer(self, node: yaml.Node) -> int:
         number = _WrittenInt(self.construct_scalar(node))  # type: ignore[arg-type]
@@ -107,10 +107,10 @@ for _name, _pattern, _first in RULES:
 
 
 def read_yaml(text: str) -> Any:
-    """What `text` says. Numbers and booleans may stand for text too: see `as_written`.
+    """The content of `text`. Numbers and booleans can also be read as text: see `as_written`.
 
     Raises:
-        ConfigError: it is no YAML, or has a key twice; the message begins with the line.
+        ConfigError: it is not YAML, or has a key twice; the message begins with the line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -123,19 +123,22 @@ def read_yaml(text: str) -> Any:
 
 
 def write_yaml(tree: Any) -> str:
-    """Text that `read_yaml`, or any reader of YAML 1.1 or 1.2, reads back as the same; keys in their order."""
+    """Text that `read_yaml`, or any reader of YAML 1.1 or 1.2, reads back unchanged; keys in their order."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def as_written(tree: Any, errors: Iterable[Any]) -> bool:
-    """Where pydantic expected text and found a number or a boolean: put what was written there. Whether any was."""
+    """Where pydantic expected text and found a number or a boolean: put the text there as it was written.
+
+    Returns whether there was any.
+    """
     found = False
     for error in errors:
         written = _written(error["input"])
         if error["type"] not in TEXT_EXPECTED or written is None:
             continue
         block = tree
-        with suppress(KeyError, IndexError, TypeError):  # a place of which pydantic alone knows
+        with suppress(KeyError, IndexError, TypeError):  # a place that only pydantic knows
             *path, last = _keys(tree, error["loc"])
             for key in path:
                 block = block[key]

@@ -1,4 +1,4 @@
-"""`python -m dist_gan.data NAME...` fetches data sets ahead of a run, for example on a login node with internet."""
+"""`python -m dist_gan.data NAME...` downloads data sets before a run, for example on a login node with internet."""
 
 import sys
 
@@ -13,7 +13,7 @@ USAGE = f"usage: python -m dist_gan.data NAME...   (NAME is one of {', '.join(SE
 
 
 def main(names: list[str]) -> int:
-    """Fetch each of `names`; 0 when all of them are there."""
+    """Download each of `names` that is not there; returns the exit code."""
     if names in (["-h"], ["--help"]):
         print(USAGE)
         return 0

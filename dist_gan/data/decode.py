@@ -1,6 +1,6 @@
-"""From a file to pixels: 8 bits a channel, upright, without transparency, of the size that is asked for.
+"""From a file to pixels: 8 bits a channel, upright, without transparency, of the configured size.
 
-What more than 8 bits a channel mean:
+How more than 8 bits a channel are read:
 - Integers of 9 to 16 bits use all of their range from black to white: 0 is black, 65535 (of 16 bits) is white. 12 bits
   that are stored in 16 look like dark images of 16 bits, and are read as these.
 - Floats go from 0 to 1, the usual convention, or from 0 to `white`. An image with other values or NaN is refused.
@@ -37,16 +37,16 @@ TURNS = {
 
 
 class Broken(ValueError):
-    """The file is no image, or only a part of one."""
+    """The file is not an image, or only a part of one."""
 
 
 class Unclear(ValueError):
-    """The image can be read, and not what its values mean."""
+    """The image can be read, but it is not clear what its values mean."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What comes out of `decode`."""
+    """What `decode` makes of a file."""
 
     channels: int
     """1, 3, or 4: RGBA."""
@@ -79,12 +79,12 @@ def decode(content: bytes, look: Look) -> tuple[Tensor, bool]:
 
 
 def examine(file: IO[bytes], look: Look, thoroughly: bool = False) -> bool:
-    """Look at a file's beginning and end, without decoding all of it where both are as they should be.
+    """Check the beginning and the end of a file; decode all of it only where one of them is not as expected.
 
     Args:
         file: open for reading.
         look: as for `decode`.
-        thoroughly: look also at the values of an image whose values may be out of range.
+        thoroughly: also check the values of an image whose values may be out of range.
 
     Returns:
         Whether the image has an alpha channel or transparent colors.
@@ -104,7 +104,7 @@ def examine(file: IO[bytes], look: Look, thoroughly: bool = False) -> bool:
 
 
 def _has_end(file: IO[bytes], kind: str | None) -> bool:
-    """Whether the end of an image is where the file ends: it is missing where a copy was cut short.
+    """Whether the file has the mark with which its image ends. A copy that was cut short does not.
 
     Formats without such a mark pass.
     """
@@ -125,7 +125,7 @@ def _has_end(file: IO[bytes], kind: str | None) -> bool:
 
 
 class _opened:
-    """An image whose content may be anything: what Pillow raises, of whatever kind, is Broken."""
+    """An image whose content may be anything: whatever Pillow raises becomes Broken."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -153,7 +153,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image, look: Look) -> Image.Image:
-    """With 8 bits a channel, turned as EXIF says, where that can be understood."""
+    """The image with 8 bits a channel, turned as EXIF says, where EXIF can be read."""
     tile = getattr(image, "tile", None)
     packing = str(tile[0][3]) if tile else ""
     image.load()
@@ -166,7 +166,7 @@ def _upright(image: Image.Image, look: Look) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, packing: str, white: float) -> Image.Image:
-    """`packing`: how Pillow names the pixels' form in the file."""
+    """`packing`: Pillow's name for the form of the pixels in the file."""
     clear = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _from_integers(image, clear)
@@ -176,7 +176,7 @@ def _eight_bits(image: Image.Image, packing: str, white: float) -> Image.Image:
         return image.convert(STEPS[image.mode])
     if image.mode not in PLAIN | ALPHA:
         raise Unclear(f"its colors are of the kind {image.mode}. Save it as RGB or gray")
-    if image.mode == "L" and isinstance(clear, int):  # in a PNG it counts in the file's bits
+    if image.mode == "L" and isinstance(clear, int):  # in a PNG this value has the file's number of bits
         image.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(packing, 1) & 255
     if image.mode == "RGB" and isinstance(clear, tuple) and packing.startswith("RGB;16"):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
@@ -184,7 +184,7 @@ def _eight_bits(image: Image.Image, packing: str, white: float) -> Image.Image:
 
 
 def _from_integers(image: Image.Image, clear: Any) -> Image.Image:
-    """Up to 16 bits, black to white over all of their range."""
+    """From integers of up to 16 bits, black to white over all of their range."""
     tags = getattr(image, "tag_v2", {})
     top = (1 << min(16, int(tags.get(BITS, (16,))[0]))) - 1
     values = np.asarray(image).astype(np.uint32)
@@ -198,7 +198,7 @@ def _from_integers(image: Image.Image, clear: Any) -> Image.Image:
 
 
 def _from_range(image: Image.Image, white: float) -> Image.Image:
-    """Floats and integers of 32 bits, black to white from 0 to `white`."""
+    """From floats or integers of 32 bits, black to white from 0 to `white`."""
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
     if image.mode == "I" and int(tags.get(BITS, (0,))[0]) == 32 and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
@@ -221,7 +221,7 @@ def _from_range(image: Image.Image, white: float) -> Image.Image:
 
 
 def _flat(image: Image.Image, look: Look) -> Image.Image:
-    """In the mode that is asked for. Colors that cannot be seen below transparency are not learnt from."""
+    """The image in the mode of `look`, without colors that transparency hides: nothing should be learnt from these."""
     mode = MODES[look.channels]
     if not _has_alpha(image):
         return image.convert(mode)

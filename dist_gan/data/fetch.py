@@ -1,4 +1,4 @@
-"""Bringing data to a machine: once, by one process, and with one message where it cannot be had."""
+"""Downloading data: once, by one process, and with one message where it is not available."""
 
 import contextlib
 import fcntl
@@ -31,8 +31,8 @@ _fetches = True
 
 @contextlib.contextmanager
 def on_disk_only() -> Iterator[None]:
-    """Inside, nothing is fetched: data that is not there is an error that says how to get it."""
-    global _fetches  # noqa: PLW0603  # of the process, as the network is
+    """Inside, nothing is downloaded: data that is not there is an error that says how to get it."""
+    global _fetches  # noqa: PLW0603  # one state for the process
     before, _fetches = _fetches, False
     try:
         yield
@@ -48,10 +48,10 @@ def data_root() -> Path:
 
 
 def fetch_mnist() -> Path:
-    """The data root in which torchvision finds MNIST, fetched if it is not there.
+    """The data root in which torchvision finds MNIST, downloaded if it is not there.
 
     Raises:
-        ConfigError: no way worked; the message has every way's reason and says what to copy where.
+        ConfigError: no way worked; the message says why each one failed, and what to copy where.
     """
     root = data_root()
     folder = root / "MNIST" / "raw"
@@ -70,7 +70,7 @@ def fetch_mnist() -> Path:
                         found = way(Path(temporary))
                         if wrong := _wrong(found):
                             raise ValueError(wrong)
-                    except Exception as error:  # whatever it was: it is reported, and the next way is tried
+                    except Exception as error:  # it is reported, and the next way is tried
                         reasons.append(f"{name}: {_one_line(error)}")
                         continue
                     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def fetch_torchvision(name: str, open_: Callable[[Path, bool], Any]) -> Any:
 
 @contextlib.contextmanager
 def only_one(root: Path) -> Iterator[None]:
-    """One process of the machine at a time; the lock ends with its process."""
+    """Inside is one process of the machine at a time; the lock ends with its process."""
     root.mkdir(parents=True, exist_ok=True)
     with open(root / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Which image files lie below a folder, and how one is read from a disk or a share that may be away for a moment."""
+"""Which image files are below a folder, and how one is read from a disk or share that may be away for a moment."""
 
 import errno
 import os
@@ -24,9 +24,9 @@ AWAY = {
     )
     if hasattr(errno, name)
 }
-"""What a share says that is away for a moment."""
+"""Error numbers of a share that is away for a moment."""
 GONE = AWAY | {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-"""What is also said of a file that was there before, while its share is mounted again."""
+"""The same, and those of a file that was there before, while its share is mounted again."""
 PAUSE = 0.2  # seconds between two tries
 MOMENT = 2.0  # seconds for which a file may be missing that is being replaced by another
 
@@ -45,15 +45,15 @@ class Found:
     lost: dict[int, str] = field(default_factory=dict)
     """Indices of links whose target is gone, with the reason."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """How many names were not looked at, for each reason."""
+    """How many names were skipped, for each reason."""
 
     def path(self, index: int) -> str:
-        """Where file `index` is."""
+        """The path of file `index`."""
         return os.path.join(self.root, self.names[index])
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as text that every terminal and file takes: bytes that are not UTF-8 as `\\xff`."""
+    """`path` as text that every terminal and file can hold: bytes that are not UTF-8 as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -73,7 +73,7 @@ def expanded(path: str) -> Path:
 
 
 def is_skipped(name: str) -> str:
-    """Why a file or folder of this name is no data; empty where it may be."""
+    """Why a file or folder of this name is not data; empty where it may be."""
     if name.startswith("."):
         return "names that begin with a dot"
     return name if name in SYSTEM_FOLDERS else ""
@@ -84,7 +84,7 @@ def patiently(
 ) -> T:
     """`action()`, tried again for `patience` seconds while it raises an OSError whose number is among `errors`.
 
-    One that `is_final` is tried again for `MOMENT` only.
+    After an error that `is_final`, it is tried again for `MOMENT` only.
     """
     begun = time.monotonic()
     while True:
@@ -98,7 +98,7 @@ def patiently(
 
 
 def read(path: str, patience: float, errors: set[int]) -> bytes:
-    """The content of a file; raises OSError when `patience` is over."""
+    """The content of a file; raises OSError after `patience` seconds of trying."""
 
     def content() -> bytes:
         with open(path, "rb") as file:
@@ -116,10 +116,10 @@ def read(path: str, patience: float, errors: set[int]) -> bytes:
 
 
 def find(root: Path, patience: float = 0) -> Found:
-    """All image files below `root`. Links are followed; one that leads back to a folder above it is not.
+    """All image files below `root`. Links are followed, except one that leads back to a folder above it.
 
     Raises:
-        ConfigError: `root` is no folder or has no images, or something below it cannot be looked at.
+        ConfigError: `root` is not a folder or has no images, or something below it cannot be read.
     """
     endings = ", ".join(sorted(ENDINGS))
     try:
@@ -147,7 +147,7 @@ def find(root: Path, patience: float = 0) -> Found:
 
 
 def skipped_note(skipped: Counter[str]) -> str:
-    """One line on what was not looked at; empty where that is nothing."""
+    """One line about what was skipped; empty where nothing was."""
     reasons = ", ".join(f"{shown(reason)} ({count:,})" for reason, count in skipped.most_common())
     return f"{skipped.total():,} skipped: {reasons}" if reasons else ""
 
@@ -160,7 +160,7 @@ class _Walk:
         self.skipped: Counter[str] = Counter()
 
     def folder(self, inside: str, above: frozenset[object]) -> None:
-        """Look at the folder `inside` the root; `above` are it and the folders that led to it."""
+        """Look into the folder `inside` the root; `above` are this folder and those that led to it."""
         path = os.path.join(self.root, inside) if inside else self.root
 
         def listed() -> list[os.DirEntry[str]]:
@@ -178,7 +178,7 @@ class _Walk:
             self.entry(entry, f"{inside}/{entry.name}" if inside else entry.name, above)
 
     def entry(self, entry: os.DirEntry[str], name: str, above: frozenset[object]) -> None:
-        """Keep a file, look into a folder, or skip."""
+        """Keep a file, look into a folder, or skip the entry."""
         is_image = Path(entry.name).suffix.lower() in ENDINGS
         is_plain = entry.is_file(follow_symlinks=False)
         if is_plain and not is_image:
@@ -203,14 +203,14 @@ class _Walk:
             self.skipped["pipes, sockets and devices"] += 1
 
     def unreachable(self, entry: os.DirEntry[str], name: str, is_image: bool, error: OSError) -> None:
-        """A link whose target is gone may be replaced where it was an image; a folder's images would be missing."""
+        """A broken link may be an image, which can be replaced. If it was a folder, its images would be missing."""
         reason = error.strerror or str(error)
         if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             reason = f"a link to {shown(Path(entry.path).readlink())}, which is not there"
         if not is_image:
             raise ConfigError(
                 f"data.path: {shown(entry.path)} cannot be reached ({reason}). If it was a folder, its images would "
-                "be missing: mend or remove it"
+                "be missing: repair or remove it"
             )
         self.files.append((name, 0, 0, reason))
 

@@ -37,7 +37,7 @@ class Folder(Source):
 
     name: Literal["folder"] = "folder"
     path: str = free(...)
-    """The folder. It may move between starts; its files may not change."""
+    """The folder. It may move between starts; its files must not change."""
     size: Size = 64
     """Side in pixels of the square images that come out, or height x width: 48x64."""
     channels: Literal[1, 3, 4] = 3
@@ -54,20 +54,18 @@ class Folder(Source):
     labels: bool = False
     """Whether an image's first sub-folder is its class (numbered in alphabetical order)."""
     skip_broken: bool = False
-    """Put the next image in the place of one that is broken (at most 10, or 1% of them), instead of ending the run."""
+    """Replace a broken image by the next one (at most 10 images, or 1% of them), instead of ending the run."""
     workers: int = free(2, ge=0)
     """Processes that read images ahead, where the data does not fit `resident_megabytes`; for each training process."""
     resident_megabytes: int = free(1024, ge=0)
-    """Data that is smaller than this, decoded, is read once and stays on the device."""
+    """Images that need less memory than this are read once and stay on the device."""
 
     @property
     def shape(self) -> ImageShape:
-        """As `channels` and `size` say."""
         return ImageShape(self.channels, *sides(self.size))
 
     @property
     def has_labels(self) -> bool:
-        """As `labels` says."""
         return self.labels
 
     @property
@@ -76,9 +74,9 @@ class Folder(Source):
         return Look(*self.shape, self.fit, self.resample, self.background, self.white)
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
-        """Look at every file, and keep all images where they are few.
+        """Check every file, and keep all images where they are small together.
 
-        Large folders that are streamed are looked at by their files' beginnings and ends.
+        Of files that are read later, only the beginning and the end are checked.
         """
         found = find(expanded(self.path), reading.patience)
         names, labels = _classes(found) if self.labels else ((), None)
@@ -99,7 +97,6 @@ class Folder(Source):
         return Resident(images, numbers, device, seen.fingerprint, names, notes)
 
     def mistakes(self, run: str) -> list[str]:
-        """A path that cannot be, or a run's folder among the data."""
         try:
             root, folder = expanded(self.path).resolve(), Path(run).expanduser().resolve()
         except ConfigError as error:
@@ -150,7 +147,7 @@ class _Files(Indexed[Item]):
         A file that cannot be reached is therefore never replaced here.
 
         Raises:
-            DataError: it cannot be had.
+            DataError: it cannot be read.
         """
         broken: list[int] = []
         for place in [*range(index, len(self.found.names)), *range(index)]:
@@ -168,11 +165,11 @@ class _Files(Indexed[Item]):
         raise DataError(f"data: no image below {shown(self.found.root)} can be read any more")
 
     def error(self, index: int, reason: str) -> DataError:
-        """What to say when a file that was there at the start cannot be used."""
+        """The error where a file that was there at the start cannot be used."""
         return DataError(
             f"data: {shown(self.found.path(index))} cannot be used ({reason}). Put it back as it was, and "
-            "the same command goes on. Or begin a new run: mend or remove it first, or set data.skip_broken=true, "
-            "which puts the next image in the place of a broken one"
+            "the same command goes on. Or begin a new run: repair or remove it first, or set data.skip_broken=true, "
+            "which replaces a broken image by the next one"
         )
 
 

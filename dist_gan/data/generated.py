@@ -25,12 +25,10 @@ class Generated(Source):
 
     @property
     def shape(self) -> ImageShape:
-        """As `channels` and `size` say."""
         return ImageShape(self.channels, *sides(self.size))
 
     @property
     def has_labels(self) -> bool:
-        """Always."""
         return True
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:

@@ -1,4 +1,4 @@
-"""Images that a Python program has already, an array, a tensor or a `torch.utils.data.Dataset`, as a source:
+"""Images that a Python program already has (an array, a tensor or a `torch.utils.data.Dataset`) as a source:
 `Config(data=given(images, labels, class_names=("cat", "dog")))`."""
 
 import hashlib
@@ -27,10 +27,10 @@ from dist_gan.errors import ConfigError
 from dist_gan.shapes import ImageShape
 
 LIMIT = 1 << 30
-"""Bytes of images. A Dataset above it is not kept, but read when its images are needed; an array above it stays in the
-host's memory, whatever the device."""
+"""Bytes of images. The images of a larger Dataset are not kept, but read when they are needed; a larger array stays in
+main memory, whatever the device."""
 SAMPLED = 64
-"""Items of a Dataset above the limit that its fingerprint reads."""
+"""How many items of a Dataset above the limit its fingerprint reads."""
 
 
 class Given(Source):
@@ -68,12 +68,10 @@ class Given(Source):
 
     @property
     def shape(self) -> ImageShape:
-        """As given."""
         return ImageShape(self.channels, self.height, self.width)
 
     @property
     def has_labels(self) -> bool:
-        """As `labels` says."""
         return self.labels
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
@@ -94,7 +92,7 @@ class Given(Source):
 
 
 class _Held:
-    """What a `Given` stands for. Compared by identity: tensors cannot be compared as fields are."""
+    """The images of a `Given`. Compared by identity: tensors cannot be compared like other fields."""
 
     def __init__(self, images: Tensor | None, labels: Tensor | None, items: Items | None) -> None:
         """Either images uint8 [M, C, H, W] with labels int64 [M] or None, or items."""
@@ -104,10 +102,10 @@ class _Held:
 
 
 class _OnHost(Resident):
-    """Images that stay in the host's memory; batches go to the device."""
+    """Images that stay in main memory; batches go to the device."""
 
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
-        """Looked up on the host, wherever the order was made."""
+        """Looked up in main memory, on whichever device `order` works."""
         return super().batches(ranges, lambda ordinals: order(ordinals).cpu(), choose)
 
 
@@ -128,7 +126,7 @@ def given(
         labels: M class numbers from 0 on. None: those of the Dataset's items. False: none.
         class_names: of the classes. None: the Dataset's `classes`, or the numbers as text.
         flip: mirror each image left to right with probability 1/2.
-        progress: hears how far the reading of a Dataset is.
+        progress: called with how far the reading of a Dataset is.
 
     Returns:
         a Source; its fingerprint is the SHA-256 of all images and labels. Of a Dataset of 1 GB or more, it is of the

@@ -111,11 +111,11 @@ def _image(data: Any, index: int) -> Tensor:
 
 
 def _tensor(data: Any, where: str) -> Tensor:
-    """`data` as a tensor that shares its memory; only uint8 is one."""
+    """`data` as a tensor that shares its memory. It must be uint8."""
     if isinstance(data, np.ndarray) and data.dtype == np.uint8:
         if any(stride < 0 for stride in data.strides):
             data = data.copy()
-        with warnings.catch_warnings():  # of arrays that cannot be written, which nobody does here
+        with warnings.catch_warnings():  # about arrays that are read-only: nothing is written to them here
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(data)
     if isinstance(data, Tensor) and data.dtype == torch.uint8:

@@ -1,5 +1,4 @@
-"""What data sources have in common: the batch that everything shares, image shapes, the configuration of a source and
-the data sets that sources open."""
+"""What data sources have in common: the batch, the configuration of a source, and the data sets that sources open."""
 
 import hashlib
 import re
@@ -21,7 +20,7 @@ from dist_gan.shapes import ImageShape
 
 
 class Batch(NamedTuple):
-    """Samples on the device; which ones is said by their ordinals."""
+    """Samples on the device; `ordinals` says which ones."""
 
     images: Tensor
     """[N, C, H, W] floating point in [-1, 1]."""
@@ -39,7 +38,7 @@ Choose = Callable[[range, int], Tensor]
 
 
 Progress = Callable[[str, int, int], None]
-"""(what is done, how many are done, how many there are): called from one thread, at most about ten times a second."""
+"""(what is being done, how many are done, how many there are): called from one thread, at most ten times a second."""
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -47,7 +46,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def throttled(progress: Progress) -> Progress:
-    """`progress`, called about ten times a second, and when all is done."""
+    """`progress`, called about ten times a second, and when everything is done."""
     heard = time.monotonic()
 
     def report(what: str, done: int, total: int) -> None:
@@ -62,12 +61,12 @@ def throttled(progress: Progress) -> Progress:
 
 @dataclass(frozen=True)
 class Reading:
-    """How data is read; none of it changes what is read."""
+    """How data is read. None of it changes what is read."""
 
     patience: float = 0
     """Seconds during which a file or a share that cannot be reached is tried again."""
     progress: Progress = _silent
-    """Hears how far the reading of many files is."""
+    """Called with how far the reading of many files is."""
 
 
 READING = Reading()
@@ -82,7 +81,7 @@ class Dataset(ABC):
     classes: tuple[str, ...] = ()
     """The names of the classes: label `i` is `classes[i]`. Empty where there are no labels."""
     notes: tuple[str, ...] = ()
-    """What the user should know about the data, one line each, to be said once."""
+    """What the user should know about the data, one line each, reported once."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -93,7 +92,7 @@ class Dataset(ABC):
 
 
 class Resident(Dataset):
-    """Data that is on the device, all of it."""
+    """Data that is on the device completely."""
 
     def __init__(
         self,
@@ -116,7 +115,6 @@ class Resident(Dataset):
         return len(self.images)
 
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
-        """Looked up on the device."""
         for ordinals in ranges:
             index = order(ordinals)
             yield self.images[index], self.labels[index] if len(self.labels) else self.labels
@@ -130,7 +128,7 @@ class Item(NamedTuple):
     label: int
     """Negative where there are none."""
     broken: tuple[int, ...] = ()
-    """Indices of the images that could not be used, in whose place this one stands."""
+    """Indices of the images that could not be used and that this one replaces."""
 
 
 class Streamed(Dataset):
@@ -147,7 +145,7 @@ class Streamed(Dataset):
         notes: tuple[str, ...] = (),
         broken: Iterable[int] = (),
     ) -> None:
-        """`items[i]` raises DataError where image `i` cannot be had; `broken` are known to be replaced already."""
+        """`items[i]` raises DataError where image `i` cannot be read; `broken` are known to be replaced already."""
         self.items = _Caught(items)
         self.count = count
         self.shape = shape
@@ -165,7 +163,7 @@ class Streamed(Dataset):
         """Read by the workers; with `workers` 0 in this process.
 
         Raises:
-            DataError: an image cannot be had, or too many were replaced.
+            DataError: an image cannot be read, or too many were replaced.
         """
         options: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
         loader = DataLoader(
@@ -185,7 +183,7 @@ class Streamed(Dataset):
             if len(self.broken) > most_broken(self.count):
                 raise DataError(
                     f"data: {len(self.broken)} of {self.count:,} images are broken, more than data.skip_broken "
-                    f"replaces ({most_broken(self.count)}). Mend or remove them"
+                    f"replaces ({most_broken(self.count)}). Repair or remove them"
                 )
             yield images, labels if labels[0] >= 0 else labels[:0]
 
@@ -218,7 +216,7 @@ def most_broken(count: int) -> int:
 
 
 def worker_failure(error: BaseException) -> str:
-    """What to tell where `error` says that a worker process died; empty where it does not. torch raises it anywhere."""
+    """The message where `error` means that a worker process died; empty where it does not. torch raises it anywhere."""
     text = str(error).partition("\n")[0]
     signs = ("DataLoader worker", "shared memory(shm)", "shared memory object")
     if not isinstance(error, RuntimeError) or not any(sign in text for sign in signs):
@@ -249,7 +247,7 @@ class Source(Part):
     @property
     @abstractmethod
     def shape(self) -> ImageShape:
-        """Of its images, known before it is opened."""
+        """The shape of its images, known before it is opened."""
 
     @property
     def has_labels(self) -> bool:
@@ -258,7 +256,7 @@ class Source(Part):
 
     @abstractmethod
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
-        """Find (or fetch) the data and read what is small enough onto the device.
+        """Find (or download) the data, and read what is small enough onto the device.
 
         Raises:
             ConfigError: the data is not there, or is not what it should be.
@@ -289,5 +287,5 @@ def sides(size: int | str) -> tuple[int, int]:
 
 
 def fingerprint(*parts: object) -> str:
-    """16 hexadecimal digits that stand for `parts`, which may have file names in them that are not UTF-8."""
+    """16 hexadecimal digits that identify `parts`, which may contain file names that are not UTF-8."""
     return hashlib.sha256("\n".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:16]

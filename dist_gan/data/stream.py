@@ -30,7 +30,7 @@ class Stream:
         dtype: torch.dtype = torch.float32,
         flip: bool = False,
     ) -> None:
-        """`batch_size` is global and divisible by `processes`. Raises ConfigError where the data is fewer images."""
+        """`batch_size` is that of all processes, a multiple of `processes`. Raises ConfigError for fewer images."""
         if len(dataset) < batch_size:
             raise ConfigError(
                 f"data: {len(dataset)} images are fewer than one batch of {batch_size}. "
@@ -47,7 +47,7 @@ class Stream:
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
-        """Endless: this process's part of the global batch that begins at `images_seen`, and of those after it."""
+        """This process's part of the global batch that starts at `images_seen`, and of all after it (endless)."""
         raw = self.dataset.batches(self._ranges(images_seen), self._order, self._choose)
         for ordinals, (images, labels) in zip(self._ranges(images_seen), raw, strict=True):
             yield self._batch(ordinals, images, labels)

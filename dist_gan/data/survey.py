@@ -1,4 +1,4 @@
-"""One look at all files of a folder when it is opened: which can be used, what they are, and their fingerprint."""
+"""Checks all files of a folder once, when it is opened: which can be used, what is in them, and their fingerprint."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ from dist_gan.errors import ConfigError
 
 T = TypeVar("T")
 CONTENT_LIMIT = 256 << 20
-"""Bytes. The fingerprint of a folder up to this size reads all that is in its files."""
+"""Bytes. The fingerprint of a folder up to this size reads the content of all files."""
 SEVERAL = 5  # files named in one message
 BLOCK = 1024  # files given to threads at once
-CHECKED = 1000  # files of a large folder whose values are looked at, where these may be out of range
+CHECKED = 1000  # files of a large folder whose values are checked, where these may be out of range
 
 
 @dataclass
 class Survey:
-    """What was seen when all files were looked at."""
+    """What was found when all files were checked."""
 
     fingerprint: str
     broken: dict[int, str]
@@ -43,11 +43,11 @@ class _Seen:
 
 
 def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading: Reading) -> Survey:
-    """Look at every file once: its content where that is read anyway, and into `images` where these are kept.
+    """Check every file once. Its content is read where that is needed anyway, and kept in `images` if given.
 
     Args:
         found: the files.
-        look: what images are made of them.
+        look: how images are made of them.
         skips: whether some may be broken.
         images: uint8 [M, C, H, W], to be filled, or None. Those of broken files stay as they are.
         reading: how to read.
@@ -114,16 +114,16 @@ def _refusal(found: Found, broken: dict[int, str], skips: bool) -> str:
     if skips:
         return (
             f"{listed} cannot be used. More than {min(most_broken(count), count - 1)} of {count:,} images are broken, "
-            "and data.skip_broken replaces no more. Mend or remove them"
+            "and data.skip_broken replaces no more. Repair or remove them"
         )
     return (
-        f"{listed} cannot be used. Mend or remove what is named, or set data.skip_broken=true, which puts other images "
-        "in the place of broken ones"
+        f"{listed} cannot be used. Repair or remove what is named, or set data.skip_broken=true, which replaces broken "
+        "images by others"
     )
 
 
 def _each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
-    """`function` of each item, in order, by threads; reported from this one."""
+    """`function` of each item, in order, computed by threads; progress is reported from the calling thread."""
     report = throttled(progress)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(items), BLOCK):

@@ -17,7 +17,7 @@ class _Torchvision(Source):
     classes: ClassVar[tuple[str, ...]]
 
     split: Literal["train", "test", "all"] = "train"
-    """Which images to learn from."""
+    """Which images are learnt from."""
 
     @abstractmethod
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,6 @@ class _Torchvision(Source):
 
     @property
     def has_labels(self) -> bool:
-        """Always."""
         return True
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
@@ -47,11 +46,9 @@ class _Digits(_Torchvision):
 
     @property
     def shape(self) -> ImageShape:
-        """One channel."""
         return ImageShape(1, self.size, self.size)
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
-        """One half, padded."""
         half = self.half(train)
         border = (self.size - 28) // 2
         return torch.nn.functional.pad(half.data[:, None], [border] * 4), half.targets
@@ -69,7 +66,6 @@ class MNIST(_Digits):
     name: Literal["mnist"] = "mnist"
 
     def half(self, train: bool) -> Any:
-        """torchvision's data set."""
         from torchvision.datasets import MNIST as TorchvisionMNIST
 
         return TorchvisionMNIST(str(fetch_mnist()), train=train)
@@ -94,7 +90,6 @@ class FashionMNIST(_Digits):
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
     def half(self, train: bool) -> Any:
-        """torchvision's data set."""
         from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
         def open_(root: Path, download: bool) -> Any:
@@ -123,11 +118,9 @@ class CIFAR10(_Torchvision):
 
     @property
     def shape(self) -> ImageShape:
-        """Three channels, 32x32."""
         return ImageShape(3, 32, 32)
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
-        """One half."""
         from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
         def open_(root: Path, download: bool) -> Any:
@@ -148,20 +141,17 @@ class StackedMNIST(MNIST):
 
     name: Literal["stacked_mnist"] = "stacked_mnist"  # type: ignore[assignment]  # a narrower name, as in every union
     labels: bool = False
-    """Whether the number that an image spells is its class (1,000 classes), or it has none."""
+    """Whether the three digits of an image are its class (1,000 classes), or it has none."""
 
     @property
     def shape(self) -> ImageShape:
-        """Three channels."""
         return ImageShape(self.channels, self.size, self.size)
 
     @property
     def has_labels(self) -> bool:
-        """As `labels` says."""
         return self.labels
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
-        """MNIST on the device; stacked when asked for."""
         images, labels = self.tensors()
         name = fingerprint(type(self).__name__, self.split, *images.shape)
         return _Stacked(images, labels, device, name, self.classes if self.labels else ())

@@ -1,4 +1,4 @@
-"""What a launcher says of this process before anything starts, and how the process ends."""
+"""What a launcher states about this process before anything starts, and how the process ends."""
 
 import os
 import sys
@@ -17,9 +17,9 @@ CHANGING = {
     "ACCELERATE_FP8_BACKEND": ("no", "replace layers of the networks"),
     "ACCELERATE_TORCH_DEVICE": (None, "give all processes that one device"),
 }
-"""What Accelerate reads from the environment and would change a run by -> the value that is harmless, and why."""
+"""Environment variables through which Accelerate would change a run -> the harmless value, and what others would do."""
 YES = ("1", "true", "t", "yes", "y", "on")
-"""What Accelerate takes for a yes, in any case."""
+"""What Accelerate reads as yes, in upper or lower case."""
 
 
 def world() -> tuple[int, int]:
@@ -28,7 +28,7 @@ def world() -> tuple[int, int]:
 
 
 def check_launch(precision: str) -> list[str]:
-    """What the launcher or the machine cannot do with this configuration; empty where all is well."""
+    """What the launcher or the machine cannot do with this configuration; empty where there is nothing."""
     mistakes = [
         f"launch: ACCELERATE_USE_{kind} is set, and only DDP (or one process) can train two networks in one run. "
         "Launch with the files in launch/, or without that plugin"
@@ -46,7 +46,7 @@ def check_launch(precision: str) -> list[str]:
 
 
 def launch_plainly() -> None:
-    """From now on this process is as if it had been launched without what `check_launch` refuses."""
+    """From now on, act as if this process had been launched without what `check_launch` refuses."""
     for kind in REFUSED:
         os.environ.pop(f"ACCELERATE_USE_{kind}", None)
     for name in CHANGING:
@@ -59,7 +59,7 @@ def has_gpu() -> bool:
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether `error` only says that another process is gone: the cause is to be found there."""
+    """Whether `error` only means that another process is gone, which has the cause."""
     if isinstance(error, torch.distributed.DistError | PeerFailed):
         return True
     text = str(error)

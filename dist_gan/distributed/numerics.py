@@ -1,4 +1,4 @@
-"""How this process computes: TF32, deterministic kernels, threads. All of it can be put back."""
+"""How this process computes: TF32, deterministic kernels, threads. All of it can be restored."""
 
 import os
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ def preserved() -> Iterator[None]:
 
 
 def deterministic() -> None:
-    """Kernels that give the same bits each time, in this process from now on; an error where there is none."""
+    """From now on use kernels that give the same bits each time; an operation that has none is an error."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for products on a GPU
     torch.use_deterministic_algorithms(True)
 
 
 def set_float32_precision(precision: str) -> None:
-    """TF32 only where it is asked for: torch's own default uses it in convolutions."""
+    """Use TF32 only where `precision` is tf32: by default torch uses it in convolutions."""
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
     torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]

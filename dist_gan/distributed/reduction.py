@@ -1,4 +1,4 @@
-"""How a player's gradients become those of the whole batch. Nobody else asks how many processes there are for that.
+"""How a player's gradients become those of the global batch. No other code depends on the number of processes for it.
 
 Losses are sums over samples; `scale` makes the reduced gradient that of the mean over the global batch.
 """
@@ -15,10 +15,10 @@ from dist_gan.distributed.processes import Processes
 
 
 class Reduction(ABC):
-    """One player's. Around every microbatch of its turn, then `finish` before it moves."""
+    """The reduction of one player: `around` every microbatch of its turn, then `finish` before it moves."""
 
     wrapped: nn.Module
-    """The network as its own turn calls it. Never in the other's turn: that would arm DDP's reducer."""
+    """The network as it is called in its own turn. Never in the other player's turn: DDP would prepare a reduction."""
     scale: float
     """Factor of a sum over samples, before its backward."""
     rehearses: bool = False
@@ -26,7 +26,7 @@ class Reduction(ABC):
 
     @abstractmethod
     def around(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around forward *and* backward of one microbatch: gradients are reduced in the last one at the latest."""
+        """Around forward *and* backward of one microbatch. Gradients are reduced in the last one, or in `finish`."""
 
     def finish(self) -> None:  # noqa: B027  # most have nothing left to do
         """After the last microbatch: the parameters' gradients are the global ones."""
@@ -40,7 +40,6 @@ class Alone(Reduction):
         self.scale = 1 / batch_size
 
     def around(self, *, last: bool) -> AbstractContextManager[None]:
-        """Nothing to do."""
         return nullcontext()
 
 
@@ -54,7 +53,6 @@ class Averaged(Reduction):
         self.scale = processes.count / batch_size  # DDP averages over processes
 
     def around(self, *, last: bool) -> AbstractContextManager[None]:
-        """All but the last only add up."""
         return nullcontext() if last else self.wrapped.no_sync()  # type: ignore[operator]  # DDP's own
 
 
@@ -70,7 +68,7 @@ class ExactlySummed(Reduction):
 
     @contextmanager
     def around(self, *, last: bool) -> Iterator[None]:
-        """Takes the microbatch's gradients away."""
+        """Takes the gradients of each microbatch away from the parameters."""
         yield
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         assert len(gradients) == len(self.parameters), "every parameter takes part in every microbatch"
@@ -79,14 +77,13 @@ class ExactlySummed(Reduction):
             parameter.grad = None
 
     def finish(self) -> None:
-        """Adds them all, over all processes."""
         parts = self.fixed.result().split([parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(part.view(parameter.shape))
 
 
 def reduction_for(network: nn.Module, processes: Processes, batch_size: int, fixed: FixedPointSum | None) -> Reduction:
-    """The reduction that this world needs; `fixed` where the run is exact."""
+    """The reduction for this number of processes; `fixed` where the run is exact."""
     if fixed is not None:
         return ExactlySummed(network, processes, batch_size, fixed)
     return Alone(network, processes, batch_size) if processes.count == 1 else Averaged(network, processes, batch_size)

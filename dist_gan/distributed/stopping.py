@@ -18,7 +18,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopping:
-    """Whether this run was asked to stop. Every process has one, and all ask each other through it."""
+    """Whether this run was asked to stop. Every process has one, through which they agree."""
 
     def __init__(self, processes: Processes, notice: Callable[[int], None] | None = None) -> None:
         """`notice` is called once, with the number of the first signal, from the signal's handler."""
@@ -35,8 +35,8 @@ class Stopping:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside, SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C only ask to stop after an update; a second Ctrl-C ends
-        at once. Afterwards signals do what they did before. In a thread that is not the main one nothing is changed:
-        Python allows it there alone."""
+        at once. Afterwards signals do what they did before. Outside the main thread nothing is changed: Python does
+        not allow it there."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -53,7 +53,7 @@ class Stopping:
     @contextmanager
     def protected(self) -> Iterator[None]:
         """Inside, neither a second Ctrl-C nor the end of a process that reads images (of which torch makes an error in
-        the main thread, wherever that is) interrupts: what is being saved shall be valid."""
+        the main thread, wherever that is) interrupts, so that what is being saved becomes valid."""
         before, self._protected = self._protected, True
         in_main = threading.current_thread() is threading.main_thread()
         child = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None
@@ -67,7 +67,7 @@ class Stopping:
             raise KeyboardInterrupt
 
     def after_update(self) -> int:
-        """The signal that asked any process to stop, or 0; equal on all. To be called by all, after each update.
+        """The signal that asked any process to stop, or 0; equal on all. Called by all, after each update.
 
         They ask each other about every `AGREE_SECONDS`, after the same update: how many updates come between follows
         from the time that the slowest took for the last ones, which is reduced too.

@@ -1,4 +1,4 @@
-"""The game: two players and the alternating update, as a function of what it has seen."""
+"""The game: two players and their alternating update, as a function of the images seen."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -44,14 +44,14 @@ class Turn:
 
 
 class Watch(Protocol):
-    """Looks on after every turn (debug mode does)."""
+    """Watches every turn, as debug mode does."""
 
     def __call__(self, turn: str, player: "Player[Any]", terms: Terms) -> None:
         """After `turn` ("D" or "G") of `player`, with the last microbatch's terms."""
 
 
 class Game:
-    """G and D, their average, and how they move. `members` are everything that a checkpoint must hold."""
+    """G, D, the average of G, and how they move. `members` is everything that a checkpoint must hold."""
 
     def __init__(
         self,
@@ -78,16 +78,16 @@ class Game:
             processes: this process among the others.
             networks: both, on the CPU.
             objective: the rules.
-            generator_optimizer: how G moves.
-            discriminator_optimizer: how D moves.
+            generator_optimizer: how the weights of G move.
+            discriminator_optimizer: how the weights of D move.
             ema: how the average of G forgets.
             augment: what is done to every image that D sees.
             seed: everything random is a function of it.
-            batch_size: of one turn of D, over all processes.
+            batch_size: images of one turn of D, over all processes.
             microbatch: samples of one forward and backward in a process; 0: all of its part of the batch.
-            batch_multiple: of how many samples a forward must be a multiple.
+            batch_multiple: the number of samples in a forward must be a multiple of this.
             discriminator_turns: turns of D, each on a batch of its own, for each turn of G.
-            scalars: what is logged besides the usual.
+            scalars: what is logged in addition to the usual.
             watch: called after every turn.
             guard: in which updates it is checked that the networks are pure (see `dist_gan.game.purity`).
         """
@@ -147,7 +147,7 @@ class Game:
     def update(self, batches: Iterator[Batch]) -> None:
         """D's turns, each on the next of `batches`, then G's turn on the last of them, then the average.
 
-        All batches come before the first move: where one cannot be read, the game is as after the update before.
+        All batches are read before the first move: if one cannot be read, the game is as the last update left it.
         """
         taken = [next(batches) for _ in range(self.discriminator_turns)]
         with self._guard.watching() if self._guard else nullcontext():
@@ -183,8 +183,9 @@ class Game:
     def warm_up_reduction(self, batches: Iterator[Batch]) -> None:
         """Both turns twice, without a move, before the first update of a start, where the reduction needs it.
 
-        DDP cuts its buckets anew after its first backward, and where an all-reduce's chunks lie decides in which order
-        three or more ranks are added. After this a run that was resumed reduces exactly as one that never stopped.
+        DDP changes its buckets after its first backward, and where the chunks of an all-reduce begin decides in which
+        order the gradients of three or more ranks are added. After this, a resumed run reduces exactly as one that
+        never stopped.
         """
         if not self.generator.reduction.rehearses:
             return
@@ -200,7 +201,7 @@ class Game:
         self.meter.reset()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors that the game needs to go on, by member and name. Changes nothing."""
+        """All tensors that the game needs to continue, by member and name. Changes nothing."""
         return {name: member.state() for name, member in self.members.items()}
 
     def load(self, state: Mapping[str, Mapping[str, Tensor]], images_seen: int) -> None:
@@ -215,7 +216,7 @@ class Game:
         return self._moves() == self._moves_so_far
 
     def learning_rates(self) -> dict[str, float]:
-        """What the next update will move by, by player, for logs."""
+        """The learning rates of the next update, by player, for logs."""
         return {name: player.recipe.rate(self.images_seen) for name, player in self.players.items()}
 
     def _moves(self) -> int:
@@ -236,7 +237,7 @@ class Game:
         return self.objective.discriminator(D.reduction.wrapped, fake, given, self.augment, due, state)
 
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
-        """Fill in what the turn's numbers are now; the penalties that are due."""
+        """Fill in the numbers of this turn; returns the penalties that are due."""
         strengths = {n: p.strength(images_seen, self.batch_size) for n, p in turn.penalties.items()}
         rate = self.players[turn.player].recipe.rate(images_seen)
         self.dials.fill({**strengths, f"{turn.player}/learning_rate": rate})
@@ -261,7 +262,7 @@ class Game:
                 self.followers[name].observe(fixed_point(values))
 
     def _settle(self, mover: Player[Any]) -> None:
-        """What the turn showed to those who follow it: one reduction of integers, where there are any."""
+        """Pass the observations of the turn to the followers: one reduction of integers, if there are any."""
         seen = [follower for follower in self.followers.values() if follower.sums is not None]
         if not seen:
             return
@@ -275,7 +276,7 @@ class Game:
             follower.settle(mean_of(sums), 1 - mover.skipped)
 
     def _draw(self, batch: Batch, *players: Mover) -> Bits:
-        """All random bits of these players' turns on `batch`, in one evaluation."""
+        """All random bits of these players' turns on `batch`, in one evaluation of Philox."""
         needs = {purpose: count for player in players for purpose, count in self.turns[player].purposes.items()}
         return draw(self.seed, needs, batch.ordinals, self.processes.device)
 
@@ -286,7 +287,7 @@ class Game:
             part = slice(start, start + self.microbatch)
             images, labels = batch.images[part], batch.labels[part] if len(batch.labels) else None
             if self.processes.exact:
-                images = images.clone()  # where it lies in memory may choose a kernel
+                images = images.clone()  # a kernel may be chosen by the address in memory
             yield Microbatch(images, labels, {p: b[part] for p, b in bits.items()}), start + self.microbatch >= count
 
 

@@ -1,4 +1,4 @@
-"""Running sums of what is logged. They stay on the device; only `read` communicates and waits for it."""
+"""Running sums of what is logged. They stay on the device; only `read` communicates, and waits for the device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,8 +12,7 @@ from dist_gan.errors import Diverged
 from dist_gan.objective.objective import Terms
 
 IN_A_ROW = 20
-"""This many skipped moves of one player, one after the other, are a run that has diverged (fp16 skips a few on its way
-to the right scale)."""
+"""A run has diverged when one player skips this many moves in a row. (fp16 skips a few until its scale is right.)"""
 
 
 class Scalar(NamedTuple):
@@ -26,7 +25,7 @@ class Scalar(NamedTuple):
 
 
 def _accuracy(terms: Terms) -> Tensor:
-    """D is right where a real image's logit is positive, and a fake one's is not."""
+    """D is right where the logit of a real image is positive, and that of a fake one is not."""
     assert terms.real is not None
     return ((terms.real > 0).sum() + (terms.fake <= 0).sum()) / 2
 
@@ -48,7 +47,7 @@ G_PENALTY = Scalar("G/penalty", "G", lambda terms: terms.penalty)
 
 
 class Meter:
-    """Means since the last reading, over all processes."""
+    """Means since the last `read`, over all processes."""
 
     def __init__(self, processes: Processes, batch_size: int, scalars: Sequence[Scalar] = SCALARS) -> None:
         self.processes = processes
@@ -59,7 +58,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was gathered."""
+        """Start from zero."""
         kind = {"dtype": torch.float64, "device": self.processes.device}
         self._sums = {player: torch.zeros(len(own), **kind) for player, own in self.scalars.items()}
         self._moves = {player: torch.zeros(2, **kind) for player in self.scalars}  # gradient norm, skipped
@@ -81,7 +80,7 @@ class Meter:
         self._moves[player] += torch.stack([finite, skipped])
 
     def read(self) -> dict[str, float]:
-        """Metrics by name, equal on all ranks; starts afresh.
+        """Metrics by name, equal on all ranks; then starts from zero.
 
         One reduction. Raises Diverged after `IN_A_ROW` skipped moves of a player.
         """
@@ -111,7 +110,7 @@ class Meter:
 
 
 def peak_memory() -> dict[str, Any]:
-    """The most memory that this process has held, in MiB: on the GPU where there is one, else of the whole process."""
+    """The peak memory of this process in MiB: on the GPU where there is one, else in main memory."""
     if torch.cuda.is_available():
         return {"peak_memory_mib": torch.cuda.max_memory_allocated() / 2**20}
     import resource

@@ -1,8 +1,8 @@
-"""The guard of the promise: in the first update of every start, each layer's forward is watched.
+"""A guard of the promise: in the first update of every start, each layer's forward is watched.
 
 A forward is a pure function of weights, buffers and its arguments; it draws nothing and moves nothing. A layer that
-draws from a global random state makes another model on two processes, or after a resume; one that moves a buffer makes
-one that depends on how a batch is cut. Neither shows in a loss, so it is looked for.
+draws from a global random state makes another model on two processes, or after a resume. One that moves a buffer makes
+a model that depends on how a batch is split. Neither can be seen in a loss, so both are looked for.
 """
 
 import random
@@ -36,7 +36,7 @@ class PurityGuard:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Inside, a layer that draws or moves something raises ConfigError, with its name and what to do."""
+        """Inside, a layer that draws or moves something raises ConfigError, with its name and what to do instead."""
         before: dict[nn.Module, Any] = {}
         names = {layer: name for name, layer in self.layers.items()}
 
@@ -80,8 +80,8 @@ class PurityGuard:
         for buffer, value in _buffers(layer).items():
             if not torch.equal(value, buffers[buffer]):
                 raise ConfigError(
-                    f"networks: {name} ({kind}) moves its buffer `{buffer}` in its forward. {rule} how a batch is cut "
-                    f"into microbatches. Instead, {hint or 'move it in `after_move`'}"
+                    f"networks: {name} ({kind}) moves its buffer `{buffer}` in its forward. {rule} how a batch is "
+                    f"split into microbatches. Instead, {hint or 'move it in `after_move`'}"
                 )
 
 

@@ -1,8 +1,8 @@
 """What every network is: the signatures that objectives rely on, and the recipe that builds a pair.
 
-One rule holds the promise: **a forward is a pure function of weights, buffers and its arguments; it draws nothing and
-moves nothing.** Random numbers come in as bits (`noise_bits`), a state that follows the weights moves in `after_move`.
-The first update of every start checks it (`dist_gan.game.purity`).
+The promise depends on one rule: **a forward is a pure function of weights, buffers and its arguments; it draws nothing
+and moves nothing.** Random numbers come in as bits (`noise_bits`). A state that follows the weights moves in
+`after_move`. The first update of every start checks the rule (`dist_gan.game.purity`).
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +15,8 @@ from dist_gan.part import Part
 from dist_gan.shapes import DataShape, ImageShape
 
 BufferRule = Literal["copy", "average", "measure"]
-"""How the average of G gets a layer's buffer: the newest value, a moving average as of weights, or measured from
-samples when it is needed (batch statistics). A layer states it in `buffer_rules`; what is not stated is copied."""
+"""How the average of G gets a layer's buffer: the newest value; a moving average, as for weights; or measured from
+samples when it is needed (batch statistics). A layer states it in `buffer_rules`; others are copied."""
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Moves(Protocol):
 
     def after_move(self) -> None:
         """Called once after each move of the player that the layer belongs to, on all ranks alike, and never in a
-        rehearsal. Must be a function of weights and buffers alone."""
+        rehearsal. It must depend on weights and buffers alone."""
 
 
 class Generator(nn.Module, ABC):
@@ -89,7 +89,7 @@ class Recipe(Part):
     """A pair of networks as configuration."""
 
     can_be_conditional: ClassVar[bool] = False
-    """Whether the recipe has a `conditional` field: networks that are told the class of each sample."""
+    """Whether the recipe has a `conditional` field, for networks that are given the class of each sample."""
 
     @property
     def is_conditional(self) -> bool:

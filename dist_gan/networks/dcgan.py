@@ -20,8 +20,8 @@ MOST_DOUBLINGS = 8
 
 
 class DCGANGenerator(Generator):
-    """Latents (and the class's embedding beside them) to a map of the start's size, doubled by transposed convolutions
-    until it has the image's size; tanh."""
+    """Latents (and the class's embedding beside them) become a map of the size `start`, which transposed convolutions
+    double until it has the image's size; tanh."""
 
     def __init__(self, shape: DataShape, recipe: "DCGAN") -> None:
         super().__init__(recipe.latent, shape.image)
@@ -47,7 +47,7 @@ class DCGANGenerator(Generator):
 
 
 class DCGANDiscriminator(Discriminator):
-    """The generator's mirror image: strided convolutions, LeakyReLU 0.2, no batch normalization in the first layer.
+    """The generator in reverse: strided convolutions, LeakyReLU 0.2, no batch normalization in the first layer.
 
     Conditional: logit + <embedding of the class, features summed over the last map>.
     """
@@ -94,7 +94,7 @@ class DCGAN(Recipe):
     """Height x width of the smallest map. Images have this size doubled once or more: 4x4 makes 8x8 to 1024x1024, 5x3
     makes 80x48."""
     conditional: bool = False
-    """G is given an embedding of the class beside the latent, and D projects its features on one."""
+    """G is given an embedding of the class beside the latent, and D projects its features onto another one."""
     embedding: int = Field(16, ge=1)
     """Length of a class's embedding beside the latent, where `conditional`."""
 
@@ -106,21 +106,18 @@ class DCGAN(Recipe):
 
     @property
     def batch_multiple(self) -> int:
-        """Microbatches hold full groups."""
         return self.group
 
     @property
     def mixes_samples(self) -> bool:
-        """D has batch statistics."""
         return True
 
     def doublings(self, image: ImageShape) -> int | None:
-        """How often the smallest map is doubled until it is `image`'s size; None where no number of times gives it."""
+        """How often the smallest map is doubled until it has the size of `image`; None if it never has."""
         sizes = [(self.first_map[0] << k, self.first_map[1] << k) for k in range(1, MOST_DOUBLINGS + 1)]
         return sizes.index((image.height, image.width)) + 1 if (image.height, image.width) in sizes else None
 
     def mistakes(self, shape: ImageShape) -> list[str]:
-        """Sizes that it cannot make."""
         if self.doublings(shape) is not None:
             return []
         height, width = self.first_map

@@ -1,5 +1,5 @@
-"""Layers that keep the promise: batch normalization over fixed groups of samples, spectral normalization that moves
-with the player."""
+"""Layers that keep the promise: batch normalization over fixed groups of samples, and spectral normalization whose
+vectors move once with each move of the player."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dist_gan.networks.base import BufferRule, Generator
 
 FIRST_ITERATIONS = 15
-"""Power iterations with the initial weights."""
+"""How many power iterations are made with the initial weights."""
 
 
 class GroupBatchNorm2d(nn.Module):
@@ -20,7 +20,7 @@ class GroupBatchNorm2d(nn.Module):
 
     In training each `group` samples are normalized by their own statistics, so the result does not depend on how a
     global batch is cut into processes and microbatches, as long as each holds full groups; nothing is communicated. The
-    running statistics do not move in training. They are measured when they are needed, by `measure_batch_norm`.
+    running statistics do not change in training. They are measured when they are needed, by `measure_batch_norm`.
     """
 
     buffer_rules: ClassVar[Mapping[str, BufferRule]] = {"running_mean": "measure", "running_var": "measure"}
@@ -51,9 +51,9 @@ class SpectralNorm(nn.Module):
     """A layer whose weight is divided by its largest singular value (Miyato et al. 2018, "Spectral normalization for
     generative adversarial networks").
 
-    The value is estimated as u^T W v. The vectors are buffers that a forward only reads; one power iteration follows
-    each move of the player (`after_move`), whatever the number of processes and microbatches. torch's own layer makes
-    one in each forward, which makes the model depend on how often forward is called.
+    The value is estimated as u^T W v. The vectors are buffers that a forward only reads. One power iteration follows
+    each move of the player (`after_move`), for any number of processes and microbatches. torch's own layer makes an
+    iteration in each forward, so the model would depend on how often forward is called.
     """
 
     buffer_rules: ClassVar[Mapping[str, BufferRule]] = {"u": "copy", "v": "copy"}
@@ -61,7 +61,7 @@ class SpectralNorm(nn.Module):
     v: Tensor
 
     def __init__(self, layer: nn.Module, eps: float = 1e-12) -> None:
-        """`layer` has a `weight` whose first dimension are its outputs (of a transposed convolution: its second)."""
+        """`layer` has a `weight`; its first dimension is the outputs (in a transposed convolution, its second)."""
         super().__init__()
         self.layer = layer
         self.eps = eps
@@ -72,7 +72,7 @@ class SpectralNorm(nn.Module):
         self.set_state(torch.ones(rows))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the layer gives with its weight divided by the largest singular value."""
+        """The layer's output, with its weight divided by the largest singular value."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
         with torch.autocast(self.u.device.type, enabled=False):
@@ -80,7 +80,7 @@ class SpectralNorm(nn.Module):
         return torch.func.functional_call(self.layer, {"weight": weight}, inputs)
 
     def matrix(self) -> Tensor:
-        """[outputs, all else]: the weight as a matrix."""
+        """[outputs, everything else]: the weight as a matrix."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
         if isinstance(self.layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
@@ -89,7 +89,7 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def set_state(self, values: Tensor) -> None:
-        """Begin the power iteration from values [outputs]; enough steps for the initial weights."""
+        """Start the power iteration from values [outputs], with enough steps for the initial weights."""
         self.u.copy_(F.normalize(values.to(self.u), dim=0, eps=self.eps))
         for _ in range(FIRST_ITERATIONS):
             self.after_move()
@@ -108,19 +108,26 @@ def beside(x: Tensor, embedding: nn.Embedding | None, condition: Tensor | None) 
 
 
 def weights_channels_last(network: nn.Module) -> None:
-    """Lay out all 4-dimensional parameters channels last, as their gradients will be: 14 to 21% less time for
-    convolutions on a CPU."""
+    """Store all 4-dimensional parameters channels last, as their gradients will be: convolutions take 14 to 21% less
+    time on a CPU."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             _, channels, height, width = parameter.shape
-            strides = (channels * height * width, 1, width * channels, channels)  # said even where one channel is both
+            strides = (
+                channels * height * width,
+                1,
+                width * channels,
+                channels,
+            )  # stated even for one channel, where both layouts are the same
             with torch.no_grad():
                 parameter.data = torch.empty_strided(parameter.shape, strides, dtype=parameter.dtype).copy_(parameter)
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """[N, C, H, W] -> the same with the channels last in memory, which convolutions then hand on."""
-    if images.shape[1] == 1:  # both layouts are one; the strides say which is meant, and torch would not change them
+    """[N, C, H, W] -> the same with the channels last in memory; convolutions keep this layout."""
+    if (
+        images.shape[1] == 1
+    ):  # both layouts are equal in memory, and torch would not change the strides that say which is meant
         return images.contiguous().squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
     return images.contiguous(memory_format=torch.channels_last)
 

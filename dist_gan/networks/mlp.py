@@ -1,4 +1,4 @@
-"""The fully-connected GAN of MNIST tutorials, with its logits left unsquashed."""
+"""The fully-connected GAN of MNIST tutorials, whose D returns logits instead of probabilities."""
 
 import itertools
 import math
@@ -87,7 +87,7 @@ class MLP(Recipe):
     dropout: float = Field(0.3, ge=0, lt=1)
     """Probability of dropping a hidden unit, in both networks; kept ones are scaled up; rounded to 2^-16."""
     conditional: bool = False
-    """Both networks are given the class of each sample: an embedding beside the latent, and beside the pixels."""
+    """Both networks are given the class of each sample: as an embedding beside the latent, and beside the pixels."""
     embedding: int = Field(16, ge=1)
     """Length of a class's embedding, where `conditional`."""
 

@@ -11,13 +11,13 @@ from dist_gan.randomness import BITS_PER_BLOCK, Purpose, draw, normal, uniform
 
 @runtime_checkable
 class DrawsState(Protocol):
-    """A layer whose buffers begin at random."""
+    """A layer whose buffers have random initial values."""
 
     state_numbers: int
     """How many numbers it needs."""
 
     def set_state(self, values: Tensor) -> None:
-        """values [state_numbers], standard normal. Called when the weights have their initial values."""
+        """values [state_numbers], standard normal. Called once the weights have their initial values."""
 
 
 Rule = Callable[[str, Tensor, nn.Module], tuple[str, float, float]]
@@ -25,8 +25,8 @@ Rule = Callable[[str, Tensor, nn.Module], tuple[str, float, float]]
 
 @torch.no_grad()
 def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> None:
-    """Fill every parameter from (seed, purpose, its place in the network), 8 numbers from each ordinal; then the
-    buffers of layers that draw them.
+    """Fill every parameter from (seed, purpose, its place in the network), 8 numbers from each ordinal; then
+    the buffers of layers with random initial values.
 
     Args:
         network: what is filled, in place.
@@ -44,7 +44,7 @@ def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
             values = a + b * normal(bits) if kind == "normal" else a + (b - a) * uniform(bits)
             parameter.copy_(values.view(parameter.shape))
             ordinal = ordinals.stop
-    ordinal = int(purpose) << 32  # the two networks' layers apart
+    ordinal = int(purpose) << 32  # the two networks draw from separate ordinals
     for layer in network.modules():
         if isinstance(layer, DrawsState):
             ordinals = range(ordinal, ordinal - (-layer.state_numbers // BITS_PER_BLOCK))

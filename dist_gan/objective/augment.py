@@ -1,4 +1,4 @@
-"""Differentiable augmentations of what D sees, real and fake alike, so that G is not taught the augmentation."""
+"""Differentiable augmentations of all images that D sees, real and fake, so that G does not learn the augmentation."""
 
 import math
 from abc import abstractmethod
@@ -17,7 +17,7 @@ NOTHING: State = {}
 
 
 class Augment(Part):
-    """images -> images, differentiable, each sample by its own random bits."""
+    """images -> images, differentiable, each sample with its own random bits."""
 
     def bits(self, shape: Sequence[int]) -> int:
         """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""
@@ -28,12 +28,12 @@ class Augment(Part):
         """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits((C, H, W))] -> [N, C, H, W]."""
 
     def initial_state(self) -> dict[str, Tensor]:
-        """What it remembers (a strength, say), before the first update; empty for most."""
+        """The state (a strength, for example) before the first update; empty for most."""
         return {}
 
     def observe(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What it follows, where it has a state: D's logits [N] of real and fake images -> [N]. By default the sign of
-        the real ones, whose mean says how far D has learnt them by heart (Karras et al. 2020, "ADA", r_t)."""
+        """What its state follows: D's logits [N] of real and fake images -> [N]. By default the sign of the real ones,
+        whose mean shows how far D has learnt them by heart (Karras et al. 2020, "ADA", r_t)."""
         return real.sign()
 
     def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
@@ -47,23 +47,22 @@ class NoAugment(Augment):
     name: Literal["none"] = "none"
 
     def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
-        """The images themselves."""
         return images
 
 
 class DiffAugment(Augment):
-    """Colour, translation and cutout (Zhao et al. 2020, "Differentiable augmentation for data-efficient training")."""
+    """Color, translation and cutout (Zhao et al. 2020, "Differentiable augmentation for data-efficient training")."""
 
     name: Literal["diffaugment"] = "diffaugment"
     color: bool = True
     """Brightness by up to 0.5, saturation by a factor in (0, 2), contrast by a factor in (0.5, 1.5)."""
     translation: float = Field(0.125, ge=0, le=0.5)
-    """Largest shift, as a part of the image's side; what is uncovered is grey (0). 0 is off."""
+    """Largest shift, as a part of the image's side; uncovered pixels become gray (0). 0 is off."""
     cutout: float = Field(0.5, ge=0, lt=1)
-    """Side of the square that is blanked, as a part of the image's side. 0 is off."""
+    """Side of the square that becomes gray, as a part of the image's side. 0 is off."""
 
     def bits(self, shape: Sequence[int]) -> int:
-        """Three for colour, two for translation, two for cutout, whether used or not."""
+        """Three for color, two for translation, two for cutout, whether used or not."""
         return 7
 
     def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
@@ -71,8 +70,8 @@ class DiffAugment(Augment):
         u = uniform(bits, images.dtype)[:, :, None, None, None]
         if self.color:
             images = images + (u[:, 0] - 0.5)
-            grey = images.mean(1, keepdim=True)
-            images = (images - grey) * (u[:, 1] * 2) + grey
+            gray = images.mean(1, keepdim=True)
+            images = (images - gray) * (u[:, 1] * 2) + gray
             mean = images.mean((1, 2, 3), keepdim=True)
             images = (images - mean) * (u[:, 2] + 0.5) + mean
         if self.translation:
@@ -83,7 +82,7 @@ class DiffAugment(Augment):
 
     def _translate(self, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
         n, _, height, width = images.shape
-        rows = _shifted(down, height, self.translation)  # [N, H]: which row comes here; out of range is grey
+        rows = _shifted(down, height, self.translation)  # [N, H]: which row moves here; out of range is gray
         columns = _shifted(right, width, self.translation)
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
         sample = torch.arange(n, device=images.device)[:, None, None]
@@ -103,15 +102,14 @@ class DiffAugment(Augment):
 
 
 class InstanceNoise(Augment):
-    """Gaussian noise on every pixel, which makes the two distributions overlap (Sønderby et al. 2017; Arjovsky and
+    """Gaussian noise on every pixel, so that the two distributions overlap (Sønderby et al. 2017; Arjovsky and
     Bottou 2017)."""
 
     name: Literal["instance_noise"] = "instance_noise"
     sigma: float = Field(0.1, gt=0)
-    """Standard deviation, where images lie in [-1, 1]."""
+    """Standard deviation, for images in [-1, 1]."""
 
     def bits(self, shape: Sequence[int]) -> int:
-        """One for each number of an image."""
         return math.prod(shape)
 
     def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:

@@ -1,7 +1,7 @@
-"""Parts with a state that follows what the turns show: a strength that adapts, a running mean.
+"""Parts with a state that follows what is observed in the turns: a strength that adapts, a running mean.
 
-The Part stays frozen and states pure functions; `Follower` is its runtime twin and holds the state. Per-sample
-observations become a mean over the global batch that is the same to the bit on any number of processes, once in a turn.
+The Part stays frozen and has pure functions; `Follower` is its runtime twin and holds the state. Once in a turn, the
+observations of all samples become a mean over the global batch, equal bit for bit on any number of processes.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 State = Mapping[str, Tensor]
-"""What a Part remembers from turn to turn, by name; empty for most."""
+"""What a Part remembers from turn to turn, by name; empty for most Parts."""
 
 
 class Follows(Protocol):
-    """A Part with a state. Both functions are pure, and run on the device without asking the host."""
+    """A Part with a state. Both functions are pure, and run on the device without reading anything back."""
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Before the first update; on the CPU, float64. Empty: it has no state."""
+        """The state before the first update, on the CPU. Empty where the Part has no state."""
 
     def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
         """The state after a turn in which the observations of all samples had this mean (float64 [])."""
@@ -31,21 +31,21 @@ class Follower:
         self.part = part
         self.values: dict[str, Tensor] = {k: v.double().to(device) for k, v in part.initial_state().items()}
         self.sums: Tensor | None = None
-        """int64 [2]: this turn's observations of this process, where there were any."""
+        """int64 [2]: this process's observations of this turn, as of `fixed_point`; None where there were none."""
 
     def observe(self, sums: Tensor) -> None:
-        """Add what one microbatch showed, as of `fixed_point`."""
+        """Add the observations of one microbatch: sums int64 [2], as of `fixed_point`."""
         self.sums = sums if self.sums is None else self.sums + sums
 
     @torch.no_grad()
     def settle(self, mean: Tensor, moved: Tensor) -> None:
-        """End of the turn. mean: float64 [] over all processes; moved: [] 0 where the player skipped its move."""
+        """The end of the turn. mean: float64 [] over all processes; moved: [], 0 where the player skipped its move."""
         self.sums = None
         for name, value in self.part.follow(self.values, mean).items():
             self.values[name] = torch.where(moved.bool(), value, self.values[name])
 
     def state(self) -> dict[str, Tensor]:
-        """The values by name."""
+        """The values, by name."""
         return dict(self.values)
 
     def load(self, state: State) -> None:

@@ -1,4 +1,4 @@
-"""Losses: logits to per-sample losses. Logits are unsquashed real numbers; each player minimises what it is given.
+"""Losses: logits to per-sample losses. Logits are any real numbers; each player minimizes its own loss.
 
 To add one: write the class and put its name into `AnyLoss`. The contract tests then cover it.
 """
@@ -14,10 +14,10 @@ from dist_gan.part import Part
 
 
 class Loss(Part):
-    """What each player minimises, per sample. `[N]` logits of real and fake images in, `[N]` losses out."""
+    """What each player minimizes, per sample: logits `[N]` of real and fake images to losses `[N]`."""
 
     pairs: ClassVar[bool] = False
-    """Whether G's loss reads the logits of real images too."""
+    """Whether G's loss uses the logits of real images too."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -64,11 +64,9 @@ class LeastSquares(Loss):
     name: Literal["least_squares"] = "least_squares"
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """(real - 1)^2 / 2 + fake^2 / 2."""
         return ((real - 1).square() + fake.square()) / 2
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
-        """(fake - 1)^2 / 2."""
         return (fake - 1).square() / 2
 
 
@@ -78,25 +76,21 @@ class Hinge(Loss):
     name: Literal["hinge"] = "hinge"
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """max(0, 1 - real) + max(0, 1 + fake)."""
         return relu(1 - real) + relu(1 + fake)
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
-        """-fake."""
         return -fake
 
 
 class Wasserstein(Loss):
-    """The critic's difference (Arjovsky et al. 2017). Wants a gradient penalty."""
+    """The critic's difference (Arjovsky et al. 2017). It needs a gradient penalty."""
 
     name: Literal["wasserstein"] = "wasserstein"
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """fake - real."""
         return fake - real
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
-        """-fake."""
         return -fake
 
 

@@ -15,7 +15,7 @@ from dist_gan.part import Part
 from dist_gan.randomness import Purpose, normal, uniform
 
 Bits = Mapping[Purpose, Tensor]
-"""For each purpose int16 [N, count]: the random bits of the samples at hand."""
+"""For each purpose int16 [N, count]: the random bits of these samples."""
 
 
 class Sees(Protocol):
@@ -50,14 +50,14 @@ class Due(NamedTuple):
     name: str
     penalty: Any
     factor: Tensor
-    """[]"""
+    """[]: its weight in this turn."""
     state: State
     bits: slice
-    """Which of the turn's random bits are its own."""
+    """Its own random bits among those of the turn."""
 
 
 class Terms(NamedTuple):
-    """What one player minimizes over N samples, as *sums*: they can be added over microbatches and processes."""
+    """What one player minimizes over N samples, as *sums*, which can be added over microbatches and processes."""
 
     loss: Tensor
     """[]: sum of the losses."""
@@ -74,17 +74,17 @@ class Terms(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """[]: what the player's gradient is of."""
+        """[]: what the player's gradient is taken of."""
         return self.loss if self.penalty is None else self.loss + self.penalty
 
 
 class Objective(Part):
-    """The game's rules."""
+    """The rules of the game."""
 
     loss: AnyLoss = NonSaturating()
     """What each player minimizes."""
     penalties: tuple[AnyPenalty, ...] = ()
-    """What a player minimizes besides, each with its weight and its cadence in images."""
+    """What a player minimizes in addition, each with its weight and how often, in images."""
 
     def discriminator(
         self,
@@ -97,9 +97,9 @@ class Objective(Part):
     ) -> Terms:
         """D's turn. fake [N, C, H, W] in [-1, 1], without gradients; `state` is the augmentation's.
 
-        Images that no penalty looks at go through D together, in one call; batch statistics keep them apart, because
-        groups never span two kinds. Each kind with a penalty goes in a call of its own, in full precision, and its
-        logits serve the loss as well, so that one backward does all.
+        Images that no penalty needs go through D together, in one call. Batch statistics keep them apart, because a
+        group never holds two kinds. Each kind with a penalty goes through D in a call of its own, in full precision.
+        Its logits are used by the loss too, so that one backward is enough.
         """
         real, condition, bits = given
         kinds = {"real": (real, bits[Purpose.D_TURN_REAL]), "fake": (fake, bits[Purpose.D_TURN_FAKE])}
@@ -108,7 +108,9 @@ class Objective(Part):
             mix = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
             kinds["mixed"] = (real + mix * (fake - real), mixed[:, 1:])
 
-        penalized = [kind for kind in kinds if kind in {each.penalty.at for each in due}]  # the order is that of sums
+        penalized = [
+            kind for kind in kinds if kind in {each.penalty.at for each in due}
+        ]  # their order is the order of the sums
         plain = [kind for kind in kinds if kind not in penalized]
         logits: dict[str, Tensor] = {}
         if plain:
@@ -179,7 +181,7 @@ class Objective(Part):
 
 
 def latents_and_noise(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The bits of a generation -> latents [N, Z] and the generator's own noise."""
+    """The bits for making images -> latents [N, Z], and the generator's own noise."""
     return normal(bits[:, :latent], dtype), bits[:, latent:]
 
 

@@ -1,5 +1,5 @@
-"""Penalties: what a player minimizes besides its loss, per sample. Those of D look at images and their logits and are
-differentiable once more; those of G look at the images and the latents that they were made from.
+"""Penalties: what a player minimizes besides its loss, per sample. Those of D use images and their logits, and must be
+differentiable once more. Those of G use the images and the latents that these were made from.
 
 To add one: write the class and put its name into `AnyPenalty`. The contract tests then cover it.
 """
@@ -18,13 +18,13 @@ from dist_gan.shapes import ImageShape
 
 class _Weighted(Part):
     of: ClassVar[Literal["D", "G"]]
-    """Whose turn it belongs to."""
+    """The player in whose turn it is minimized."""
 
     weight: float = Field(1.0, gt=0)
     """Factor of the penalty in the player's loss."""
     every: int = Field(0, ge=0)
-    """Cadence in images: 0 is every update; otherwise lazily (Karras et al. 2020), once in this many images, and as
-    many times stronger, so that its mean strength stays the same."""
+    """How often, in images: 0 is every update; otherwise once in this many images, and as many times stronger, so that
+    its mean strength stays the same (lazy regularization, Karras et al. 2020)."""
 
     def strength(self, images_seen: int, images_per_turn: int) -> float:
         """Its factor in the turn that begins at `images_seen`: 0 where it is not due."""
@@ -37,20 +37,20 @@ class _Weighted(Part):
         return 0
 
     def initial_state(self) -> dict[str, Tensor]:
-        """What it remembers, before the first update; empty for most."""
+        """The state before the first update; empty for most."""
         return {}
 
     def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        """The state after a turn in which its observations had this mean."""
+        """The state after a turn in which the observations had this mean."""
         return dict(state)
 
 
 class Penalty(_Weighted):
-    """A penalty of D's turn: where it looks, how strongly, how often."""
+    """A penalty of D's turn: at which images, how strong, how often."""
 
     of: ClassVar[Literal["D", "G"]] = "D"
     at: ClassVar[Literal["real", "fake", "mixed"]]
-    """Which images it looks at; `mixed` are random interpolates of a real and a fake one."""
+    """Which images it uses; `mixed` are random interpolates of a real and a fake one."""
 
     @abstractmethod
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ class GeneratorPenalty(_Weighted):
         """What each fake image costs.
 
         Args:
-            images: [N, C, H, W], G's.
+            images: [N, C, H, W], made by G.
             latents: [N, Z] that they were made from and that require gradients.
             bits: int16 [N, self.bits((C, H, W))].
-            state: what it remembers.
+            state: as `initial_state` and `follow` return it.
 
         Returns:
             [N], weight not included; and [N] observations whose mean over all samples `follow` is given, or None.
@@ -84,7 +84,6 @@ class R1(Penalty):
     at: ClassVar[Literal["real", "fake", "mixed"]] = "real"
 
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
-        """|grad D|^2 / 2."""
         return _gradient(images, logits).square().sum(1) / 2
 
 
@@ -104,7 +103,6 @@ class WGANGP(Penalty):
     """Factor of the penalty in D's loss."""
 
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
-        """(|grad D| - 1)^2."""
         return (torch.linalg.vector_norm(_gradient(images, logits), dim=1) - 1).square()
 
 

@@ -17,13 +17,13 @@ MEASURED = 512
 
 
 class EMA(Part):
-    """How the average forgets."""
+    """How the average forgets old weights."""
 
     half_life_images: int = Field(10_000, ge=0)
-    """After this many images half of the average is newer. 0: no average, the weights themselves."""
+    """After this many images, old weights count half. 0: no average, but the newest weights."""
     ramp: float = Field(0.05, ge=0)
-    """Early on the half-life is at most this part of the images seen (Karras et al. 2020), so that the first weights
-    are forgotten. 0 is off."""
+    """At the start, the half-life is at most this part of the images seen (Karras et al. 2020), so that the first
+    weights are forgotten soon. 0 is off."""
 
     def half_life(self, images_seen: int) -> float:
         """In images, at `images_seen`."""
@@ -40,13 +40,13 @@ class Average:
     Only `follow` changes its weights."""
 
     def __init__(self, recipe: EMA, generator: Generator, seed: int, batch_multiple: int = 1) -> None:
-        """To be made before `generator` is wrapped: a copy of a wrapped one would still call the original.
+        """Must be made before `generator` is wrapped: a copy of a wrapped one would still call the original.
 
         Args:
             recipe: how it forgets.
             generator: whose average it is.
             seed: of the latents from which batch statistics are measured.
-            batch_multiple: of how many samples a forward in training mode must be a multiple.
+            batch_multiple: the number of samples in a forward in training mode must be a multiple of this.
         """
         self.recipe = recipe
         self.network = copy.deepcopy(generator).requires_grad_(False).eval()
@@ -82,7 +82,7 @@ class Average:
         self.network.load_state_dict(dict(state))
 
     def measure_batch_norm(self) -> dict[str, Tensor]:
-        """Batch statistics from fixed latents; on all ranks alike, nothing is communicated."""
+        """Batch statistics from fixed latents: equal on all ranks, and nothing is communicated."""
         weight = next(self.network.parameters())
         ordinals, latent = range(self._measured_on), self.network.latent
         bits = draw(self._seed, {Purpose.STATISTICS: latent}, ordinals, weight.device)[Purpose.STATISTICS]
@@ -102,8 +102,8 @@ class Average:
 
 
 Pair = tuple[nn.Module, nn.Module, str]
-"""A layer of the average, the same layer of the generator, and the name of a buffer. Not the buffers themselves: DDP
-puts others in their place."""
+"""A layer of the average, the same layer of the generator, and the name of a buffer. Not the buffers themselves,
+because DDP replaces them."""
 
 
 def _paired(average: nn.Module, generator: nn.Module) -> dict[str, Pair]:
@@ -121,7 +121,7 @@ def _both(pair: Pair) -> tuple[Tensor, Tensor]:
 
 
 def buffer_rules(generator: Generator) -> dict[str, BufferRule]:
-    """Each buffer's name and how an average follows it: as its layer states in `buffer_rules`, else copied."""
+    """Each buffer's name, and how an average follows it: as its layer states in `buffer_rules`, else by copying."""
     return {
         f"{path}.{name}" if path else name: getattr(layer, "buffer_rules", {}).get(name, "copy")
         for path, layer in generator.named_modules()

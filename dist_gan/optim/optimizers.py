@@ -1,6 +1,6 @@
 """How a player moves, as configuration. To add an optimizer: write the class and put its name into `AnyOptimizer`.
 
-One contract holds for all: *a gradient that is not finite leaves the weights as they were*, decided on the device.
+All have one contract: *a gradient that is not finite leaves the weights as they were*, decided on the device.
 """
 
 from abc import abstractmethod
@@ -24,7 +24,7 @@ class Optimizer(Part):
     learning_rate: float = Field(2e-4, gt=0)
     """Step size, before the schedule's factor."""
     clip: float = Field(0.0, ge=0)
-    """Largest norm of the whole gradient; longer ones are scaled down. 0 is off."""
+    """Largest norm of the complete gradient; a longer one is scaled down. 0 is off."""
     schedule: AnySchedule = Constant()
     """Factor of the learning rate, by images seen."""
 
@@ -39,7 +39,7 @@ class Optimizer(Part):
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer, skipped: Tensor) -> None:
-        """One step of what `build` made. skipped: [] 1 where a gradient is not finite, else 0; nothing moves then."""
+        """One step of what `build` returned. skipped: [], 1 where a gradient is not finite (nothing moves), else 0."""
         if self.skips:
             optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]  # how GradScaler asks it too
             optimizer.step()
@@ -70,7 +70,7 @@ class Adam(Optimizer):
     """Added to the root of the second moment."""
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
-        """Fused: one kernel for all parameters, which also knows how to skip a step without asking the host."""
+        """Fused: one kernel for all parameters, which can skip a step without reading anything back."""
         betas = (self.beta1, self.beta2)
         return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=self.eps, fused=True)
 
@@ -88,10 +88,9 @@ class AdamW(Optimizer):
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
     weight_decay: float = Field(0.01, ge=0)
-    """Part of the weights that a step takes away, before the learning rate."""
+    """Part of the weights that a step subtracts, times the learning rate."""
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
-        """Fused, as Adam."""
         betas, decay = (self.beta1, self.beta2), self.weight_decay
         return torch.optim.AdamW(parameters, learning_rate, betas, eps=self.eps, weight_decay=decay, fused=True)
 

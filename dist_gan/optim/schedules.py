@@ -1,5 +1,5 @@
-"""Schedules: images seen to a factor. Their times are stated in images, never in fractions of the run, so that asking
-for more images later does not change what was learnt so far."""
+"""Schedules: images seen to a factor. Times are in images, never in fractions of the run, so that setting more images
+later does not change what was learnt so far."""
 
 import math
 from abc import abstractmethod
@@ -11,7 +11,7 @@ from dist_gan.part import Part
 
 
 class Schedule(Part):
-    """A factor (of a learning rate, say) as a function of the images seen."""
+    """A factor (of a learning rate) as a function of the images seen."""
 
     @abstractmethod
     def factor(self, images_seen: int) -> float:
@@ -24,7 +24,6 @@ class Constant(Schedule):
     name: Literal["constant"] = "constant"
 
     def factor(self, images_seen: int) -> float:
-        """1."""
         return 1.0
 
 
@@ -54,7 +53,6 @@ class Linear(_Ramp):
     name: Literal["linear"] = "linear"
 
     def factor(self, images_seen: int) -> float:
-        """The line's value."""
         return self.start + (self.final - self.start) * self._progress(images_seen)
 
 
@@ -64,7 +62,6 @@ class Cosine(_Ramp):
     name: Literal["cosine"] = "cosine"
 
     def factor(self, images_seen: int) -> float:
-        """The curve's value."""
         return self.final + (self.start - self.final) * (1 + math.cos(math.pi * self._progress(images_seen))) / 2
 
 

@@ -1,4 +1,4 @@
-"""Debug mode: what is looked at after every turn, and the short run that writes and reads everything once."""
+"""Debug mode: the checks after every turn, and the short run that writes and reads everything once."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ UPDATES = 4
 
 
 class Checks:
-    """Shapes, ranges and finiteness after every turn; the first that fails says what, in whose turn."""
+    """Checks shapes, ranges and finite values after every turn; the first failure says what is wrong, in whose turn."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -38,7 +38,7 @@ class Checks:
         self._hold(turn, player.gradient_norm.item() > 0, "a gradient arrives")
         for name, parameter in player.network.named_parameters():
             self._hold(turn, bool(parameter.isfinite().all()), f"{name} is finite")
-            self._hold(turn, not parameter.requires_grad, f"{name} rests")
+            self._hold(turn, not parameter.requires_grad, f"{name} requires no gradient")
 
     def _hold(self, turn: str, holds: bool, what: str) -> None:
         if not holds:
@@ -47,7 +47,7 @@ class Checks:
 
 
 def shortened(config: Config, updates: int) -> Config:
-    """The same game for a few updates, in a folder of its own, with every file written on the way."""
+    """The same game for a few updates, in a folder of its own, with every kind of file written."""
     update = config.discriminator_turns * config.batch_size
     return config.model_copy(
         update={
@@ -63,7 +63,7 @@ def shortened(config: Config, updates: int) -> Config:
 
 
 def clear(folder: Path) -> None:
-    """Take away what an earlier debug run left."""
+    """Remove what an earlier debug run left."""
     if folder.name.endswith("-debug") and (folder / "status.json").exists():
         shutil.rmtree(folder)
 
@@ -75,7 +75,7 @@ def watch_everything() -> None:
 
 
 def check_restored(game: Game, checkpoint: Checkpoint) -> None:
-    """The game's state, just loaded, is the checkpoint's to the bit."""
+    """Check that the game's state, just loaded, equals the checkpoint's bit for bit."""
     for file, own in game.state().items():
         for name, tensor in own.items():
             if not torch.equal(tensor.cpu(), checkpoint.tensors[file][name]):

@@ -1,4 +1,4 @@
-"""What happens at the times that the clock names: metrics, pictures, checkpoints, and whatever else is added.
+"""What happens at given numbers of images: metrics, pictures, checkpoints, and whatever else is added.
 
 An event watches: it never changes what is learnt. It happens on all ranks alike, after the same update.
 """
@@ -19,11 +19,11 @@ class Event(ABC):
     """Something that happens every `every` images.
 
     Attributes:
-        name: for people; the watchdog names it as the phase that a run hangs in.
-        every: images between two times; it happens after the update that crosses a multiple.
+        name: for people; the watchdog reports it as the phase in which a run hangs.
+        every: images between two occurrences; it happens after the update that crosses a multiple.
         at_end: whether it happens after the last update too.
         at_stop: whether it happens when a signal stops the run.
-        saves: whether it takes what a second Ctrl-C must not lose: that then waits for it.
+        saves: whether a second Ctrl-C must wait for it, so that nothing is lost.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Event(ABC):
 
     @abstractmethod
     def happen(self, game: Game, records: Records) -> None:
-        """On all ranks. May communicate; `records` writes on rank 0 and does nothing elsewhere."""
+        """Called on all ranks. May communicate; `records` writes on rank 0 and does nothing elsewhere."""
 
     def is_due(self, game: Game) -> bool:
         """Whether the last update crossed a multiple of `every`."""
@@ -43,7 +43,7 @@ class Event(ABC):
 
 
 class Metrics(Event):
-    """Reads the meter on all ranks; writes it down on rank 0."""
+    """Reads the meter on all ranks, and records it on rank 0."""
 
     name = "the metrics"
     at_stop = True
@@ -54,17 +54,17 @@ class Metrics(Event):
         self.console = console
         self.last: dict[str, float] = {}
         self.extra: dict[str, float] = {}
-        """Numbers of this process that are logged beside the meter's; taken away when they are written."""
+        """Numbers of this process that are logged once, with the next line."""
         self.constant: dict[str, float] = {}
-        """The same, for every line."""
+        """Numbers of this process that are logged with every line."""
         self._clock = (time.perf_counter(), 0)
 
     def start(self, images_seen: int) -> None:
-        """Training begins now."""
+        """Training begins now, so the speed is measured from here."""
         self._clock = (time.perf_counter(), images_seen)
 
     def happen(self, game: Game, records: Records) -> None:
-        """One reduction, one wait for the device."""
+        """Makes one reduction, and waits for the device once."""
         metrics = game.meter.read()
         seen, now = game.images_seen, time.perf_counter()
         then, before = self._clock
@@ -95,14 +95,14 @@ class Pictures(Event):
     name = "the pictures"
 
     def __init__(self, every: int, latents: Tensor, condition: Tensor | None, columns: int | None) -> None:
-        """latents [N, Z], condition int64 [N] or None: what the grid shows, `columns` images a row."""
+        """latents [N, Z], condition int64 [N] or None: what the grid shows, with `columns` images in a row."""
         self.every = every
         self.latents = latents
         self.condition = condition
         self.columns = columns
 
     def happen(self, game: Game, records: Records) -> None:
-        """The averaged generator's, with batch statistics measured now."""
+        """Made by the averaged generator, whose batch statistics are measured now."""
         generator = game.average.ready()
         if game.processes.is_first:
             images = generate(generator, self.latents, self.condition)
@@ -120,5 +120,5 @@ class Checkpoints(Event):
         self.every = every
 
     def happen(self, game: Game, records: Records) -> None:
-        """A snapshot now; written beside the training."""
+        """Takes a snapshot now, which is written while training goes on."""
         records.checkpoint(game.images_seen, game.state())

@@ -1,4 +1,4 @@
-"""What a checkpoint's manifest says: the format, and each file's size and SHA-256; and its files, read and verified."""
+"""A checkpoint's manifest: the format, and the size and SHA-256 of each file. Reads the files and verifies them."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from dist_gan.errors import ConfigError, InputOutputError
 FORMAT = 2
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 2**20
-"""Bytes; all other sizes are capped by what the manifest says."""
+"""Bytes; the manifest limits the sizes of all other files."""
 NOT_A_NAME = {"", ".", ".."}
 OLD = (
     "was made by dist_gan 0.1, and this version cannot go on from it (the key piece is called microbatch now, and "
     "other things are saved). Use version 0.1 for it, or begin another run with run=..."
 )
-"""What is said of a checkpoint of format 1."""
+"""The message about a checkpoint of format 1."""
 
 
 class Wrong(Exception):
-    """The content of a checkpoint is not what its manifest says; the message names the file."""
+    """The content of a checkpoint is not as its manifest says; the message names the file."""
 
 
 def manifest_of(images_seen: int, files: Mapping[str, bytes]) -> bytes:
@@ -42,7 +42,7 @@ def read_files(path: Path) -> dict[str, bytes]:
 
     Raises:
         Wrong: the content of one is wrong, or one is missing.
-        InputOutputError: one cannot be read, so that nothing is known of it.
+        InputOutputError: one cannot be read, so it is not known whether it is valid.
         ConfigError: another version made the checkpoint.
     """
     raw = _read_at_most(path / MANIFEST, LARGEST_MANIFEST)
@@ -83,7 +83,7 @@ def _read_at_most(path: Path, size: int) -> bytes:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """A file that is not there is wrong; one that is there and cannot be read may be valid."""
+    """A file that does not exist is wrong; one that exists but cannot be read may be valid."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:

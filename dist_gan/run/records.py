@@ -1,4 +1,4 @@
-"""What a run writes down: metrics, pictures, checkpoints, its status. Rank 0's; other ranks have a silent twin."""
+"""What a run writes: metrics, pictures, checkpoints, its status. Rank 0 writes; other ranks have a silent twin."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,39 +18,39 @@ class Records:
 
     last_checkpoint: Path | None = None
     services: str = ""
-    """Where metrics go, for people."""
+    """Where metrics go, as text."""
     upload: str = ""
-    """The command that sends to W&B what was written offline; empty where there is nothing to send."""
+    """The command that uploads to W&B what was written offline; empty where there is nothing to upload."""
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
 
     def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
-        """A grid of images uint8 [N, C, H, W]; shown by trackers where `images_seen` is given."""
+        """A grid of images uint8 [N, C, H, W]; also passed to trackers where `images_seen` is given."""
 
     def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """A snapshot of the game, written beside the training."""
+        """A snapshot of the game, written while training goes on."""
 
     def status(self, state: str, **details: object) -> None:
-        """What status.json says."""
+        """Replace status.json."""
 
     def wait(self) -> None:
-        """Until the checkpoint under way is written."""
+        """Wait until the checkpoint in progress is written."""
 
     def close(self) -> None:
-        """Send what services still have to get."""
+        """Send the services what they do not have yet."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """After a second Ctrl-C nobody waits for services."""
+        """After a second Ctrl-C the services are not waited for."""
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self.close()
 
 
 class RunRecords(Records):
-    """Rank 0's."""
+    """The records that rank 0 writes."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class RunRecords(Records):
         config: str,
         facts: Mapping[str, object],
     ) -> None:
-        """`config`: the resolved one; `facts`: what each checkpoint's state.json says besides the images seen."""
+        """`config`: the resolved one; `facts`: what each checkpoint's state.json has besides the images seen."""
         self.folder = folder
         self.writer = writer
         self.tracker = tracker
@@ -73,15 +73,14 @@ class RunRecords(Records):
 
     @property
     def last_checkpoint(self) -> Path | None:  # type: ignore[override]
-        """The newest one that is written."""
+        """The newest one that is complete."""
         return self.writer.last
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
-        """To metrics.jsonl and to the trackers."""
         self.tracker.metrics(images_seen, metrics)
 
     def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
-        """To samples/. A disk that is full ends no run."""
+        """Into samples/. A full disk does not end a run."""
         path = self.folder.samples / name
         try:
             save_grid(images, path, columns)
@@ -92,18 +91,14 @@ class RunRecords(Records):
             self.tracker.picture(images_seen, path)
 
     def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """To checkpoints/, in a thread."""
         state: dict[str, Any] = {"images_seen": images_seen, **self.facts}
         self.writer.save(images_seen, tensors, state, self.config)
 
     def status(self, state: str, **details: object) -> None:
-        """To status.json."""
         self.folder.status(state, **details)
 
     def wait(self) -> None:
-        """For the writer."""
         self.writer.wait()
 
     def close(self) -> None:
-        """The trackers."""
         self.tracker.close()

@@ -1,4 +1,4 @@
-"""The run: updates of the game until enough images were seen, and the events that the clock names."""
+"""The loop of a run: updates of the game until all images were seen, and the events in between."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from dist_gan.sampling.generate import to_uint8
 
 
 class Trainer:
-    """Runs a game."""
+    """Runs a game from its first update to its last."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Trainer:
 
         Args:
             game: what is trained.
-            batches: images seen -> this process's batches from there on.
+            batches: (images seen) -> this process's batches from there on.
             processes: this process among the others.
             stopping: whether the run was asked to stop.
             images: how many images D sees in all.
             metrics: the first event of all.
             events: the others, in the order in which they happen.
-            records: what is written down.
-            console: what a person sees.
+            records: where results are written.
+            console: where progress is shown.
         """
         self.game = game
         self.batches = batches
@@ -59,7 +59,7 @@ class Trainer:
     def run(self) -> int:
         """Train until all images were seen or a signal asks to stop; returns that signal's number, or 0.
 
-        Either way the last state is saved. What fails while the game is as after its last complete update saves it too.
+        In both cases the last state is saved. So it is after an error, unless that came in the middle of an update.
         """
         game = self.game
         begun = time.perf_counter()
@@ -101,7 +101,7 @@ class Trainer:
         return stop
 
     def _update(self, batches: Iterator[Batch], first: int) -> None:
-        # After a first update everything is set up, and the next is as every other.
+        # The first update sets everything up; the second is like every later one.
         counted = self.processes.count > 1 and self.game.images_seen == first + self.game.images_per_update
         if not counted:
             self.game.update(batches)
@@ -125,7 +125,7 @@ class Trainer:
                 self.records.picture(to_uint8(real).cpu(), "real.png")
 
     def _save_what_is_good(self, first: int) -> None:
-        """A run that fails loses nothing, where the failure did not come in the middle of an update."""
+        """Save the state after an error, unless it came in the middle of an update."""
         if self.game.untouched and self.game.images_seen > first and self.processes.is_first:
             self.pulse.armed = False
             with self.stopping.protected():

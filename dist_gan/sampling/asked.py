@@ -1,4 +1,4 @@
-"""Which classes a person asked for."""
+"""Which classes the user asked for."""
 
 import difflib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def asked_classes(text: str, names: Sequence[str]) -> list[int]:
     """The numbers of the classes in `text`: names or numbers with commas between them, or `all`.
 
     Args:
-        text: of a person; a name that has a comma can stand alone.
+        text: from the user; a name that has a comma must be the only one.
         names: of the classes, by number. A name wins over a number.
 
     Raises:

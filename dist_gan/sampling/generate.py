@@ -9,7 +9,7 @@ from dist_gan.networks.base import Generator
 from dist_gan.randomness import CPU, Purpose, draw, normal
 
 FORWARD = 16
-"""Images of one forward. Always full: kernels differ by shape, and their rounding with them."""
+"""Images of one forward. It is always full: kernels depend on the shape, and their rounding depends on the kernel."""
 
 
 def sample_latents(
@@ -20,9 +20,9 @@ def sample_latents(
 
 
 def sample_classes(classes: int, count: int) -> tuple[Tensor, int]:
-    """Classes int64 [count] for a grid in which each column is a class, and its number of columns.
+    """Classes int64 [count] for a grid in which each column is a class, and the number of columns.
 
-    Of many classes, as many columns as make the grid about square, spread evenly over the classes.
+    With many classes there are as many columns as make the grid about square, spread evenly over the classes.
     """
     columns = min(classes, max(1, round(count**0.5)) if classes > 16 else classes, count)
     shown = torch.arange(columns) * classes // columns

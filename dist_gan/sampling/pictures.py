@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 SMALLEST = 512
-"""Pixels that the longer side of a grid has at least: small images are enlarged by a whole factor."""
+"""Pixels that the longer side of a grid has at least: small images are enlarged by an integer factor."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """The ending of a file's name -> how it is written."""
 
@@ -26,7 +26,7 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 def save_image(image: Tensor, path: Path) -> None:
     """uint8 [C, H, W] -> a file in the format of its ending, published by one rename.
 
-    Of other channels than 1 or 3 the first three are shown, or the first one of two. On an OSError nothing is left.
+    Of more than three channels the first three are shown, and of two the first one. On an OSError nothing is left.
     """
     pixels = _visible(image[None])[0].permute(1, 2, 0)
     picture = Image.fromarray((pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).numpy())

@@ -1,4 +1,4 @@
-"""As many images of a generator as one wants, in batches, from Python."""
+"""Any number of images of a generator, in batches, from Python."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,12 +15,12 @@ def samples(
 ) -> Iterator[Tensor]:
     """Batches uint8 [n, C, H, W] on the CPU, `count` images in all; memory does not grow with the count.
 
-    Image i of a seed is the same for every count, and what `python -m dist_gan.sample` makes.
+    Image i of a seed is the same for every count, and the same as that of `python -m dist_gan.sample`.
 
     Args:
         generator: in eval mode, as `load_generator` returns it.
         count: how many images.
-        seed: which images; of 63 bits.
+        seed: which images; up to 63 bits.
         classes: of a conditional generator: one class for all, or several in turn, image after image. None: all of them
             in turn.
 

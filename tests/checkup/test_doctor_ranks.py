@@ -53,7 +53,7 @@ def test_two_nodes_with_different_code(tmp_path: Path) -> None:
     assert re.search(
         rf"^world +problem .*; code is \w+ on {socket.gethostname()}, and \w+ on rank 0's$", out, re.MULTILINE
     )
-    assert re.search(r"^all-reduce  - +not looked at: see world$", out, re.MULTILINE), out
+    assert re.search(r"^all-reduce  - +not examined: see world$", out, re.MULTILINE), out
     assert re.search(r"^run folder  ok ", out, re.MULTILINE), out
     assert "This run would fail: 1 problem." in out
 

@@ -66,7 +66,7 @@ def test_a_file_that_is_cut_short_is_named_at_the_start(noise: Path, kind: str, 
     path.write_bytes(path.read_bytes()[:-30])
     text = refused(noise, resident_megabytes=megabytes)
     assert text.startswith(f"data.path: {path} (")
-    assert "cannot be used. Mend or remove what is named, or set data.skip_broken=true" in text
+    assert "cannot be used. Repair or remove what is named, or set data.skip_broken=true" in text
 
 
 @pytest.mark.parametrize("megabytes", [0, 100])

@@ -57,7 +57,7 @@ def test_named_saved_and_gone_on_with(folder: Path, ranks: int, workers: int) ->
     assert_nothing_left(run)
     saved = checkpoint.read(checkpoint.existing(run / "checkpoints")[-1]).state["images_seen"]
     assert saved > 0
-    # The file mended, the same command goes on where it was, to the bits of a run that was left alone.
+    # Once the file is repaired, the same command goes on where it was, to the bits of a run that was left alone.
     broken.write_bytes(content)
     more = saved + 64
     code, _, error = done(ROOT, "local.sh", "-n", str(ranks), *given, f"images={more}")
