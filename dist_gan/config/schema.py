@@ -1,10 +1,11 @@
 """The root of a run's configuration: what one run is, and which combinations cannot work."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dist_gan.data import MNIST, AnySource
+from dist_gan.errors import ConfigError
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
@@ -57,7 +58,23 @@ class SampleGrid(Part):
 
 
 class Config(Part):
-    """A run. No key at all trains the fully-connected GAN on MNIST."""
+    """A run. No key at all trains the fully-connected GAN on MNIST.
+
+    Parts may be given as instances, of the user's own classes too. Raises ConfigError with all mistakes at once.
+    """
+
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                from dist_gan.config.explain import explain_mistake
+
+                mistakes = [explain_mistake(each, values) for each in error.errors(include_url=False)]
+                raise ConfigError("\n".join(mistakes)) from None
+
+        __init__.__pydantic_base_init__ = True  # only for calls: what else validates reports mistakes by itself
 
     run: PathText = free("runs/mnist_mlp", min_length=1)
     """The run's folder. The same command again goes on from where it stopped."""
@@ -84,6 +101,8 @@ class Config(Part):
     resume: PathText = free("auto", min_length=1)
     """auto: go on from the run's newest valid checkpoint; never: refuse to touch a run that has begun; else the path of
     a checkpoint to begin from where the run has none of its own."""
+    resume_with_changed_code: bool = free(False)
+    """Go on although the code of a part of your own has changed since the checkpoint: it may make another model."""
     debug: bool = free(False)
     """A handful of checked updates, with every file written once, in a folder of its own beside `run`."""
     console: Literal["auto", "bar", "plain"] = free("auto")

@@ -1,4 +1,4 @@
-"""Where a run goes on: from which checkpoint, and whether it may."""
+"""Where a run goes on: from which checkpoint, whether it may, and the game's way back from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from pathlib import Path
 from dist_gan.config.command_line import parse
 from dist_gan.config.explain import differences
 from dist_gan.config.schema import Config
+from dist_gan.distributed.processes import Processes
 from dist_gan.errors import CheckpointError, ConfigError, InputOutputError
+from dist_gan.game.game import Game
+from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint
 from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.run.failures import Attempt
@@ -69,6 +72,16 @@ def preview(config: Config, folder: RunFolder, data: str | None, broken: Callabl
     return _from(config, path, data)
 
 
+def restore(game: Game, path: Path, processes: Processes) -> Checkpoint:
+    """Load a checkpoint into a game, on all ranks. Raises CheckpointError where something is missing."""
+    found = processes.on_all_ranks(lambda: checkpoint.read(path))
+    try:
+        game.load(found.tensors, found.state["images_seen"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold this game: {error}") from None
+    return found
+
+
 def _allowed(config: Config, folder: RunFolder) -> Path | None:
     """The checkpoint that `resume` names, if it does. Raises ConfigError where the run may not begin there."""
     folder.check()
@@ -93,14 +106,29 @@ def _from(config: Config, path: Path | None, data: str | None) -> ResumePoint:
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:
-    if changed := differences(parse(found.config), config):
+    if changed := differences(parse(found.config, "inert"), config):
         raise ConfigError(
             f"resume: {found.path} was made with a config that makes another model:\n"
             + "".join(f"  - {line}\n" for line in changed)
             + "Set these back, or begin another run with run=..."
+        )
+    if (changed := _changed_code(config, found)) and not config.resume_with_changed_code:
+        raise ConfigError(
+            f"resume: code of your own has changed since {found.path} was made, and may make another model:\n"
+            + "".join(f"  - {line}\n" for line in changed)
+            + "Bring the old file back, accept it by resume_with_changed_code=true, or begin another run with run=..."
         )
     if found.state["data"] != data:
         raise ConfigError(
             f"resume: the data is not what {found.path} was trained on (files were added, removed or changed). Bring "
             "the old files back, or begin another run with run=..."
         )
+
+
+def _changed_code(config: Config, found: Checkpoint) -> list[str]:
+    before = found.state.get("code", {})
+    return [
+        f"{key}: {file} (SHA-256 {before[key][:8] or 'unknown'} in the run, {digest[:8] or 'unknown'} now)"
+        for key, (file, digest) in code_of(config).items()
+        if before.get(key, digest) != digest
+    ]

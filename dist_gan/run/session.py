@@ -23,14 +23,14 @@ from dist_gan.errors import ConfigError
 from dist_gan.formatting import duration
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Scalar
+from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint, debug
 from dist_gan.run.build import game_of, stream_of
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records, RunRecords
-from dist_gan.run.restore import restore
-from dist_gan.run.resume import ResumePoint, open_run
+from dist_gan.run.resume import ResumePoint, open_run, restore
 from dist_gan.run.summary import parameter_counts, show_start, stop_notice
 from dist_gan.run.tracker import Tracker, noted_wandb_id, wandb_note
 from dist_gan.run.trainer import Trainer
@@ -177,6 +177,7 @@ def _records(
         "data_images": len(dataset),
         "image_shape": list(dataset.shape),
         "classes": list(dataset.classes),
+        "code": {key: sha for key, (_, sha) in code_of(config).items()},
         "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
     }
     tracker = Tracker(
