@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if rank == 0:
                 print(dump(config), end="")
             return 0
-        train(config)
+        train(config, owns_process=True)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:

@@ -1,14 +1,15 @@
 """The only wrapper of Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
@@ -23,6 +24,27 @@ AGREEMENT = "agreement"
 """The purpose of what processes exchange at the start and the end of a run."""
 
 
+_left_open = False
+"""Whether a process group that a run of ours has made is still there, since that run failed."""
+
+
+@contextmanager
+def accelerate_preserved() -> Iterator[None]:
+    """Afterwards Accelerate's state is as before: its next user, a second run too, makes its own choices.
+
+    A process group stays where a run has failed: its peers may not be there to leave it. The next run uses it.
+    """
+    kinds: tuple[Any, ...] = (AcceleratorState, GradientState, PartialState)
+    before = [dict(kind._shared_state) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, state in zip(kinds, before, strict=True):
+            if kind is not PartialState or not _left_open:
+                kind._shared_state.clear()
+                kind._shared_state.update(state)
+
+
 class Processes:
     """This process among all of a run. Every method that reduces or broadcasts must be called by all of them alike."""
 
@@ -34,6 +56,8 @@ class Processes:
         """
         # In a process that had an Accelerator before (a second run in one process), its precision would stay.
         AcceleratorState._reset_state(reset_partial_state=False)
+        global _left_open  # noqa: PLW0603  # of the process, as its group is
+        self._owns_group = _left_open or not torch.distributed.is_initialized()
         set_float32_precision(precision)
         try:
             self.accelerator = Accelerator(
@@ -48,6 +72,7 @@ class Processes:
             raise PeerFailed(
                 _not_all_came(timeout_seconds, error), reports=os.environ.get("LOCAL_RANK", "0") == "0"
             ) from error
+        _left_open = self._owns_group and torch.distributed.is_initialized()
         self.rank = self.accelerator.process_index
         self.count = self.accelerator.num_processes
         self.exact = exact
@@ -153,7 +178,10 @@ class Processes:
         """Leave the other processes, once all are here."""
         if self.count > 1:
             self.wait()
-            self.accelerator.end_training()
+            if self._owns_group:
+                global _left_open  # noqa: PLW0603
+                self.accelerator.end_training()
+                _left_open = torch.distributed.is_initialized()
 
 
 def _not_all_came(seconds: float, error: Exception) -> str:
