@@ -19,6 +19,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and not QUIET &
 
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.explain import help_text
+from dist_gan.config.schema import Config
 from dist_gan.distributed.launch import leave, world
 from dist_gan.errors import ConfigError
 from dist_gan.run.checkpoint import finish_save
@@ -53,7 +54,7 @@ def _help(arguments: Sequence[str]) -> str:
     try:
         return help_text(configured(arguments))
     except ConfigError as error:
-        return f"{help_text()}\n\nThis config has mistakes:\n{error}"
+        return f"{help_text(Config())}\n\nThis config has mistakes:\n{error}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dist_gan.config.explain import explain_mistake
+from dist_gan.config.explain import explain_mistakes
 from dist_gan.config.reading import as_written, read_yaml, write_yaml
 from dist_gan.config.schema import Config
 from dist_gan.errors import ConfigError
@@ -171,7 +171,7 @@ def _validated(tree: Any, mistakes: list[str], code: Code, named: Iterable[str] 
                     raise
                 config = Config.model_validate(tree)
     except ValidationError as error:
-        mistakes = mistakes + [explain_mistake(e, tree) for e in error.errors(include_url=False)]
+        mistakes = mistakes + explain_mistakes(error, tree, Config)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config

@@ -5,9 +5,9 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dist_gan.config.schema import Config
 from dist_gan.own_parts import MISTAKE, known, reference_of
 from dist_gan.part import Part
 
@@ -25,33 +25,39 @@ execute such code only with trust_code=true on the command line.
 """
 
 
+SAID = {"missing": "{key}: must be given", MISTAKE: "{key}.name: {text}"}
+"""Kinds of mistakes of which there is no more to say."""
 RENAMED = {"piece": "microbatch"}
 """Keys of version 0.1 -> what they are called now."""
 
 
-def differences(old: Config, new: Config) -> list[str]:
+def differences(old: Part, new: Part) -> list[str]:
     """Where two configs differ in what determines the model: `key: old value there, new value here`."""
     return list(_differences(old.identity(), new.identity(), ""))
 
 
-def help_text(config: Config | None = None) -> str:
-    """Usage, then every key with its type, its value in `config` (or default) and its meaning."""
-    return USAGE + "\n" + "\n".join(_describe(Config, "", config or Config()))
+def help_text(config: Part) -> str:
+    """Usage, then every key with its type, its value in `config` and its meaning."""
+    return USAGE + "\n" + "\n".join(_describe(type(config), "", config))
 
 
-def explain_mistake(error: Any, tree: Any) -> str:
-    """One of pydantic's errors about `tree`, as a line: key, what was expected, what was given, the nearest key."""
+def explain_mistakes(error: ValidationError, tree: Any, root: type[Part]) -> list[str]:
+    """Why `tree` is no `root` (a config), as lines: key, what was expected, what was given, the nearest key."""
+    return [_explain(each, tree, root) for each in error.errors(include_url=False)]
+
+
+def _explain(error: Any, tree: Any, root: type[Part]) -> str:
     path, block = _path(error["loc"], tree)
     kind, given = error["type"], error["input"]
     dotted = ".".join(path)
     if kind == "extra_forbidden" and dotted in RENAMED:
         return f"{dotted}: {dotted} is called {RENAMED[dotted]} now"
     if kind == "extra_forbidden":
-        siblings = list(_fields_at(path[:-1], tree))
+        siblings = list(_fields_at(path[:-1], tree, root))
         parent = ".".join(path[:-1])
         near = difflib.get_close_matches(path[-1], siblings, 1, 0.6)
         if not near:  # the right name in the wrong place?
-            near = [key for key in _all_keys(Config, "", tree) if key.split(".")[-1] == path[-1]][:1]
+            near = [key for key in _all_keys(root, "", tree) if key.split(".")[-1] == path[-1]][:1]
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(siblings)}"
         else:
             hint = f"; did you mean {parent + '.' if parent else ''}{near[0]}?"
@@ -62,10 +68,8 @@ def explain_mistake(error: Any, tree: Any) -> str:
         near = difflib.get_close_matches(str(name), expected.split(", "), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{dotted}.name: expected one of {expected}, got {name!r}{hint}"
-    if kind == MISTAKE:
-        return f"{dotted}.name: {error['msg']}"
-    if kind == "missing":
-        return f"{dotted}: must be given"
+    if kind in SAID:
+        return SAID[kind].format(key=dotted, text=error["msg"])
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if block is None and not error["msg"].startswith("Input should be "):
         return f"{dotted}: {text}"
@@ -87,8 +91,8 @@ def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:
     return path, block
 
 
-def _fields_at(path: Sequence[str], tree: Any) -> dict[str, FieldInfo]:
-    parts: list[type[Part]] = [Config]
+def _fields_at(path: Sequence[str], tree: Any, root: type[Part]) -> dict[str, FieldInfo]:
+    parts: list[type[Part]] = [root]
     for key in path:
         tree = tree[int(key)] if isinstance(tree, list | tuple) else _child(tree, key)
         if not key.isdigit():

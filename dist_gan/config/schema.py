@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from dist_gan.config.explain import explain_mistakes
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
 from dist_gan.networks import MLP, AnyRecipe
@@ -69,10 +70,7 @@ class Config(Part):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                from dist_gan.config.explain import explain_mistake
-
-                mistakes = [explain_mistake(each, values) for each in error.errors(include_url=False)]
-                raise ConfigError("\n".join(mistakes)) from None
+                raise ConfigError("\n".join(explain_mistakes(error, values, Config))) from None
 
         __init__.__pydantic_base_init__ = True  # only for calls: what else validates reports mistakes by itself
 

@@ -27,7 +27,7 @@ from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
 from dist_gan.errors import CheckpointError
-from dist_gan.run.folder import checkpoints_in, entries_of
+from dist_gan.run.listing import checkpoints_in, entries_of
 from dist_gan.run.manifest import MANIFEST, Wrong, manifest_of, read_files
 
 SAVING = "save"

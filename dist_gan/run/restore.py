@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dist_gan.config.reading import read_yaml
 from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
 from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint
-from dist_gan.run.folder import CHECKPOINT
+from dist_gan.run.listing import CHECKPOINT
 from dist_gan.run.manifest import MANIFEST
 from dist_gan.shapes import DataShape, ImageShape
 
@@ -68,19 +68,19 @@ def load_generator(
     folder = Path(path)
     weights, text, facts = _two_files(folder) if _is_bare(folder) else _checkpoint(find_checkpoint(folder))
     try:
-        config = yaml.safe_load(text)
+        config = read_yaml(text)
         recipe = _recipe(config["networks"], trust_code=trust_code)
         shape = DataShape(ImageShape(*facts["image_shape"]), len(facts["classes"]))
         generator = recipe.build(shape, int(config["seed"])).generator
         generator.to(next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
         generator.load_state_dict(weights)
-    except (yaml.YAMLError, LookupError, TypeError, StopIteration, RuntimeError) as error:
+    except (LookupError, TypeError, StopIteration, RuntimeError) as error:
         raise CheckpointError(f"{path} holds no generator that can be built: {error}") from None
     return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
 
 
 def _is_bare(folder: Path) -> bool:
-    return not (folder / checkpoint.MANIFEST).exists() and (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
+    return not os.path.lexists(folder / MANIFEST) and (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
 
 
 def _checkpoint(path: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
