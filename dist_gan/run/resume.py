@@ -1,8 +1,9 @@
 """Where a run goes on: from which checkpoint, whether it may, and the game's way back from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dist_gan.config.command_line import parse
 from dist_gan.config.explain import differences
@@ -15,6 +16,7 @@ from dist_gan.run import checkpoint
 from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.run.failures import Attempt
 from dist_gan.run.folder import RunFolder
+from dist_gan.run.restore import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class ResumePoint:
     checkpoint: Path | None
     images_seen: int
     processes: int
+    parent: Mapping[str, Any] | None = None
+    """What the run began from, where that was another run."""
 
 
 def open_run(
@@ -66,6 +70,8 @@ def preview(config: Config, folder: RunFolder, data: str | None, broken: Callabl
         ConfigError, CheckpointError, InputOutputError: as `open_run`.
     """
     given = _allowed(config, folder)
+    if config.begin_from and not checkpoint.existing(folder.checkpoints):
+        find_checkpoint(Path(config.begin_from))
     if holder := folder.holder():
         raise ConfigError(folder.held_by(holder))
     path = checkpoint.newest(folder.checkpoints, broken) or given
@@ -102,7 +108,7 @@ def _from(config: Config, path: Path | None, data: str | None) -> ResumePoint:
         return ResumePoint(None, 0, 0)
     found = checkpoint.read(path)
     _same_run(config, found, data or found.state["data"])
-    return ResumePoint(path, found.state["images_seen"], found.state["processes"])
+    return ResumePoint(path, found.state["images_seen"], found.state["processes"], found.state.get("parent"))
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:

@@ -28,7 +28,8 @@ from dist_gan.game.game import Game
 from dist_gan.game.meter import Scalar
 from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint, debug
-from dist_gan.run.build import game_of, stream_of
+from dist_gan.run.begin import begin, check_beginning
+from dist_gan.run.build import game_of, shape_of, stream_of
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
@@ -144,6 +145,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
         reading = Reading(patience_with_data(config.timeout), console.reading)
         dataset = processes.on_all_ranks(lambda: config.data.open(processes.device, reading))
         stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
+        parent = processes.on_all_ranks(lambda: check_beginning(config, folder, shape_of(config, dataset)))
         try:
             found = processes.on_all_ranks(
                 lambda: (
@@ -169,6 +171,11 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                     read = restore(game, start.checkpoint, processes)
                     if around.watch:
                         debug.check_restored(game, read)
+                elif parent is not None:
+                    begin(game, parent, optimizers=config.begin_from_optimizers)
+                    start = replace(start, parent=parent.record)
+                    if parent.misfits:
+                        console.warn(f"begin_from: these layers start afresh: {', '.join(parent.misfits)}")
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
@@ -234,6 +241,7 @@ def _records(
         "image_shape": list(dataset.shape),
         "classes": list(dataset.classes),
         "code": {key: sha for key, (_, sha) in code_of(config).items()},
+        "parent": start.parent,
         "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
     }
     tracker = Tracker(
