@@ -30,6 +30,7 @@ from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint, debug
 from dist_gan.run.begin import begin, check_beginning
 from dist_gan.run.build import game_of, shape_of, stream_of
+from dist_gan.run.contracts import check_own_parts
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
@@ -113,6 +114,7 @@ def _debug(config: Config, around: _Around) -> Result:
     half, full = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
     debug.clear(Path(half.run))
     checks = debug.Checks()
+    checks.passed += check_own_parts(config)
     for part in (half, full):
         result = _attempt(part, replace(around, watch=checks))
         if result.stopped_by:
