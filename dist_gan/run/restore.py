@@ -65,8 +65,8 @@ def load_generator(
         CheckpointError: it is not valid.
         InputOutputError: it cannot be read.
     """
-    folder = Path(path)
-    weights, text, facts = _two_files(folder) if _is_bare(folder) else _checkpoint(find_checkpoint(folder))
+    found = find_model(Path(path))
+    weights, text, facts = _two_files(found) if _is_bare(found) else _checkpoint(found)
     try:
         config = read_yaml(text)
         recipe = _recipe(config["networks"], trust_code=trust_code)
@@ -77,6 +77,17 @@ def load_generator(
     except (LookupError, TypeError, StopIteration, RuntimeError) as error:
         raise CheckpointError(f"{path} holds no generator that can be built: {error}") from None
     return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
+
+
+def find_model(path: Path, passed_over: list[str] | None = None) -> Path:
+    """A folder with two files of a checkpoint itself; else as `find_checkpoint`."""
+    return path if _is_bare(path) else find_checkpoint(path, passed_over)
+
+
+def class_names(path: Path) -> list[str]:
+    """The names of the classes that a model is conditional on or was trained beside; empty where there are none."""
+    facts = _two_files(path)[2] if _is_bare(path) else json.loads((path / "state.json").read_text("utf-8"))
+    return [str(name) for name in facts["classes"]]
 
 
 def _is_bare(folder: Path) -> bool:
@@ -94,6 +105,10 @@ def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]
         with safe_open(folder / WEIGHTS, "pt") as file:
             facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        if missing := {"image_shape", "classes"} - facts.keys():
+            raise CheckpointError(
+                f"{folder / WEIGHTS} does not say its {sorted(missing)[0]}. Give the whole checkpoint"
+            )
         return weights, (folder / CONFIG).read_text(encoding="utf-8"), facts
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from None
