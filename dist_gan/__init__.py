@@ -36,7 +36,11 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in _PLACES:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_PLACES[name]), name)
+        try:
+            module = import_module(_PLACES[name])
+        except AttributeError as error:  # it would read as if there were no such name
+            raise ImportError(f"{_PLACES[name]} cannot be imported: {error}") from error
+        return getattr(module, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _PLACES and isinstance(value, ModuleType)):

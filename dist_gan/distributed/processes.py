@@ -1,5 +1,6 @@
 """The only wrapper of Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,14 +26,23 @@ AGREEMENT = "agreement"
 
 
 _left_open = False
-"""Whether a process group that a run of ours has made is still there, since that run failed."""
+"""Whether a process group that a run of ours has made is there."""
+
+
+def _leave_at_exit() -> None:
+    if _left_open and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+atexit.register(_leave_at_exit)
 
 
 @contextmanager
 def accelerate_preserved() -> Iterator[None]:
     """Afterwards Accelerate's state is as before: its next user, a second run too, makes its own choices.
 
-    A process group stays where a run has failed: its peers may not be there to leave it. The next run uses it.
+    A process group stays until the process ends, and the next run uses it: a launcher's store still holds the addresses
+    of the first one, and a second one would meet them (seen: it waits for ever, now and then).
     """
     kinds: tuple[Any, ...] = (AcceleratorState, GradientState, PartialState)
     before = [dict(kind._shared_state) for kind in kinds]
@@ -174,11 +184,11 @@ class Processes:
             return f"{torch.cuda.get_device_name(self.device)} (torch {torch.__version__})"
         return f"CPU, {torch.get_num_threads()} threads a process (torch {torch.__version__})"
 
-    def close(self) -> None:
-        """Leave the other processes, once all are here."""
+    def close(self, *, stays: bool = False) -> None:
+        """Leave the other processes, once all are here. `stays`: this process goes on, and may train again."""
         if self.count > 1:
             self.wait()
-            if self._owns_group:
+            if self._owns_group and not stays:
                 global _left_open  # noqa: PLW0603
                 self.accelerator.end_training()
                 _left_open = torch.distributed.is_initialized()

@@ -166,7 +166,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
             with watchdog.watching():
                 if start.images_seen >= config.images:
                     console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more: images=...")
-                    processes.close()
+                    processes.close(stays=not around.owns_process)
                     return Result(folder.path, start.images_seen, 0, {})
                 game = game_of(config, processes, dataset, around.scalars, around.watch)
                 if start.checkpoint is not None:
@@ -187,7 +187,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                         game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
                     )
                     stop = trainer.run()
-                    processes.close()  # before the records: nobody waits for a service
+                    processes.close(stays=not around.owns_process)  # before the records: nobody waits for a service
                     return Result(folder.path, game.images_seen, stop, metrics.last)
         except KeyboardInterrupt:
             console.stop()
