@@ -7,12 +7,25 @@ the Part builds; what of it must survive a restart is `Stateful`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Reference(NamedTuple):
+    """How a class of the user's own is referred to (see `dist_gan.own_parts`)."""
+
+    text: str
+    """What finds it again from the current directory: `folder/file.py:Class` or `package.module:Class`."""
+    label: str
+    """The same without the folder: part of what determines the model."""
+    file: str
+    """Where its code is, for messages; empty where that is unknown."""
+    sha256: str
+    """Of that code; empty where it cannot be read."""
 
 
 class Part(BaseModel):
@@ -22,10 +35,15 @@ class Part(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
+    reference: ClassVar[Reference | None] = None
+    """Of a class of the user's own: set when a config first uses it."""
+
     def identity(self) -> dict[str, Any]:
         """The fields that determine the model: all of them but those declared with `free`, as plain data."""
         fields = type(self).model_fields.items()
-        return {name: _identity(getattr(self, name)) for name, field in fields if not is_free(field)}
+        own = type(self).__dict__.get("reference")
+        found = {name: _identity(getattr(self, name)) for name, field in fields if not is_free(field)}
+        return found | ({"name": own.label} if own else {})
 
 
 def _at_home(path: str) -> str:

@@ -2,7 +2,6 @@
 
 import difflib
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from dist_gan.errors import ConfigError, RunError
 from dist_gan.networks import Generator
-from dist_gan.run.restore import find_checkpoint, load_generator
+from dist_gan.run.restore import class_names, find_model, load_generator
 from dist_gan.sampling.asked import asked_classes
 from dist_gan.sampling.generate import FORWARD, chunks, sample_classes, sample_latents, slerp
 from dist_gan.sampling.pictures import FORMATS, save_array, save_grid, save_image
@@ -25,7 +24,8 @@ from dist_gan.sampling.samples import samples
 
 USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]
 
-  RUN_OR_CHECKPOINT  a run's folder (its newest valid checkpoint is used), or one of its checkpoints
+  RUN_OR_CHECKPOINT  a run's folder (its newest valid checkpoint is used), one of its checkpoints, or a folder with
+                     ema.safetensors and config.yaml of one
   count=64           how many images; image i of a seed is the same for every count
   seed=0             which images
   out=samples.png    a file ending in .png, .jpg, .jpeg or .webp: one grid; in .npy: an array uint8 [N, H, W, C];
@@ -34,7 +34,9 @@ USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]
   per_class=8        of a conditional run: how many images of each class, in place of count
   interpolate=0      with K > 1: `count` strips of K images each, from image i to image i + 1, one strip a row; in a
                      conditional run all of one class, the first one or that of classes=
+  trust_code=false   true: execute the code of the networks, where these are a class of somebody's own
 """
+TRUST = "trust_code"
 NUMBERS = {"count": 64, "seed": 0, "per_class": 8, "interpolate": 0}
 TEXTS = {"out": "samples.png", "classes": "all"}
 LARGEST = {"count": 10**12, "seed": 2**63 - 1, "per_class": 10**9, "interpolate": 10**6}
@@ -47,13 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     try:
-        options = _options(arguments[1:])
+        options = _options([a for a in arguments[1:] if not a.startswith(f"{TRUST}=")])
+        trust_code = _trusts(arguments[1:])
         _check_target(options.get("out", TEXTS["out"]))
         passed_over: list[str] = []
-        path = find_checkpoint(Path(arguments[0]), passed_over)
+        path = find_model(Path(arguments[0]), passed_over)
         for line in passed_over:
             print(f"dist_gan.sample: {line}", file=sys.stderr)
-        written = _write(load_generator(path), _names(path), **options)
+        written = _write(load_generator(path, trust_code=trust_code), class_names(path), **options)
     except RunError as error:
         print(f"dist_gan.sample: {error}", file=sys.stderr)
         return error.exit_code
@@ -125,12 +128,6 @@ def _strips(generator: Generator, count: int, seed: int, steps: int, own: int | 
         yield from chunks(generator, between, None if own is None else torch.full((len(between),), own))
 
 
-def _names(path: Path) -> list[str]:
-    """The classes' names; empty where there are none."""
-    file = path / "state.json"
-    return list(json.loads(file.read_text("utf-8")).get("classes", ())) if file.exists() else []
-
-
 def _is_folder(out: str) -> bool:
     return out.endswith("/") or not Path(out).suffix
 
@@ -150,8 +147,15 @@ def _check_target(out: str) -> None:
         raise ConfigError(f"out: {target} is a folder. Give the name of a file, or {out}/ for single files in it")
 
 
+def _trusts(arguments: Sequence[str]) -> bool:
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{TRUST}=")]
+    if wrong := [text for text in given if text not in ("true", "false")]:
+        raise ConfigError(f"{TRUST}: expected true or false, got {wrong[0]!r}")
+    return given[-1:] == ["true"]
+
+
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    known = {**NUMBERS, **TEXTS}
+    known: dict[str, Any] = {**NUMBERS, **TEXTS, TRUST: "false"}
     options: dict[str, Any] = {}
     for argument in arguments:
         key, _, text = argument.partition("=")

@@ -12,7 +12,8 @@ from typing import Any
 from dist_gan.console import Console
 from dist_gan.distributed.timing import VANISHED_SECONDS
 from dist_gan.formatting import duration
-from dist_gan.run.folder import RunFolder, checkpoints_in
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.listing import checkpoints_in
 
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]
 

@@ -19,7 +19,9 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and not QUIET &
 
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.explain import help_text
+from dist_gan.config.schema import Config
 from dist_gan.distributed.launch import leave, world
+from dist_gan.errors import ConfigError
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.failures import INTERRUPTED, report_failure
 from dist_gan.run.session import train
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank = world()[0]
     if {"-h", "--help"} & set(arguments):
         if rank == 0:
-            print(help_text())
+            print(_help([a for a in arguments if a not in ("-h", "--help", "--print-config")]))
         return 0
     try:
         config = configured([a for a in arguments if a != "--print-config"])
@@ -39,12 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if rank == 0:
                 print(dump(config), end="")
             return 0
-        train(config)
+        train(config, owns_process=True)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
         return report_failure(error, rank)
     return 0
+
+
+def _help(arguments: Sequence[str]) -> str:
+    """With a config, its values and its parts of the user's own are shown."""
+    try:
+        return help_text(configured(arguments))
+    except ConfigError as error:
+        return f"{help_text(Config())}\n\nThis config has mistakes:\n{error}"
 
 
 if __name__ == "__main__":

@@ -2,29 +2,45 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from dist_gan.config.explain import explain_mistake
+from dist_gan.config.explain import explain_mistakes
 from dist_gan.config.reading import as_written, read_yaml, write_yaml
 from dist_gan.config.schema import Config
 from dist_gan.errors import ConfigError
+from dist_gan.own_parts import Code, anchored, names_in, reading
+
+TRUST = "trust_code"
+"""No key of a config, since a config from elsewhere could set it."""
+MADE_BY_A_RUN = ("manifest.json", "status.json", "metrics.jsonl", "checkpoints", "ema.safetensors")
+"""What lies beside a config.yaml that a run wrote, and that may come from elsewhere."""
 
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Defaults <- YAML file <- `dotted.key=value` overrides.
 
+    Files of the user's own parts are looked for beside the YAML file, then in the current directory. A file that lies
+    in a run's folder or in a checkpoint may execute none of them, unless `trust_code=true` is among the overrides.
+
     Raises:
         ConfigError: all mistakes at once, each with its key, what was expected, what was given, the nearest known key.
     """
     tree = Config().model_dump(mode="json")
-    if path is not None:
-        merge(tree, _read(Path(path)))
     mistakes = []
+    code: Code = "run"
+    if path is not None:
+        content = _read(Path(path))
+        if content.pop(TRUST, None) is not None:
+            mistakes.append(f"{TRUST}: it is given on the command line alone, never in a file")
+        merge(tree, anchored(content, Path(path).parent))
+        if any((Path(path).parent / name).exists() for name in MADE_BY_A_RUN):
+            code = "known"
+    named: list[str] = []
     pairs: list[tuple[list[str], Any]] = []
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -32,6 +48,9 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
             mistakes.append(f"{text!r}: expected CONFIG.yaml first and then dotted.key=value")
             continue
         try:
+            if key.strip() == TRUST:
+                code = "run" if read_yaml(value) is True else code
+                continue
             _insert(pairs, key.strip().split("."), read_yaml(value))
         except ConfigError as error:
             mistakes.append(f"{key}: {value!r} is no YAML value ({error})")
@@ -39,11 +58,13 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
         block: Any = value
         for key in reversed(keys[1:]):
             block = {key: block}
+        block = anchored({keys[0]: block}, Path.cwd())
+        named += names_in(block)
         try:
-            merge(tree, {keys[0]: block})
+            merge(tree, block)
         except ConfigError as error:
             mistakes.append(str(error))
-    return _validated(tree, mistakes)
+    return _validated(tree, mistakes, code, named)
 
 
 def configured(arguments: Sequence[str]) -> Config:
@@ -66,9 +87,12 @@ def names_config(first: str) -> bool:
     return first.endswith((".yaml", ".yml")) and re.split("[.=]", first)[0] not in Config.model_fields
 
 
-def parse(text: str) -> Config:
-    """A resolved config from its YAML text. Raises ConfigError."""
-    return _validated(read_yaml(text), [])
+def parse(text: str, code: Code = "known") -> Config:
+    """A resolved config from its YAML text. Raises ConfigError.
+
+    `code`: what may happen to code that it names (see `dist_gan.own_parts`).
+    """
+    return _validated(read_yaml(text), [], code)
 
 
 def dump(config: Config) -> str:
@@ -136,17 +160,18 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _validated(tree: Any, mistakes: list[str]) -> Config:
+def _validated(tree: Any, mistakes: list[str], code: Code, named: Iterable[str] = ()) -> Config:
     config = Config()
     try:
-        try:
-            config = Config.model_validate(tree)
-        except ValidationError as error:
-            if not as_written(tree, error.errors(include_url=False)):
-                raise
-            config = Config.model_validate(tree)
+        with reading(code, named):
+            try:
+                config = Config.model_validate(tree)
+            except ValidationError as error:
+                if not as_written(tree, error.errors(include_url=False)):
+                    raise
+                config = Config.model_validate(tree)
     except ValidationError as error:
-        mistakes = mistakes + [explain_mistake(e, tree) for e in error.errors(include_url=False)]
+        mistakes = mistakes + explain_mistakes(error, tree, Config)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config

@@ -5,9 +5,10 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dist_gan.config.schema import Config
+from dist_gan.own_parts import MISTAKE, known, reference_of
 from dist_gan.part import Part
 
 USAGE = """usage: accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=value ...]
@@ -17,36 +18,46 @@ USAGE = """usage: accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=
 
 Without CONFIG.yaml the defaults below are used: the fully-connected GAN on MNIST. Setting a block's name starts that
 block afresh: networks.name=dcgan. Values are YAML: objective.penalties='[{name: r1, weight: 5}]'.
+
+A name may be a class of your own: objective.loss.name=my_parts.py:MyLoss (a file beside the config, or from the current
+directory), or package.module:MyLoss. With the config given, --help shows its keys too. A config in a run's folder may
+execute such code only with trust_code=true on the command line.
 """
 
 
+SAID = {"missing": "{key}: must be given", MISTAKE: "{key}.name: {text}"}
+"""Kinds of mistakes of which there is no more to say."""
 RENAMED = {"piece": "microbatch"}
 """Keys of version 0.1 -> what they are called now."""
 
 
-def differences(old: Config, new: Config) -> list[str]:
+def differences(old: Part, new: Part) -> list[str]:
     """Where two configs differ in what determines the model: `key: old value there, new value here`."""
     return list(_differences(old.identity(), new.identity(), ""))
 
 
-def help_text() -> str:
-    """Usage, then every key with its type, default and meaning."""
-    return USAGE + "\n" + "\n".join(_describe(Config, "", Config()))
+def help_text(config: Part) -> str:
+    """Usage, then every key with its type, its value in `config` and its meaning."""
+    return USAGE + "\n" + "\n".join(_describe(type(config), "", config))
 
 
-def explain_mistake(error: Any, tree: Any) -> str:
-    """One of pydantic's errors about `tree`, as a line: key, what was expected, what was given, the nearest key."""
+def explain_mistakes(error: ValidationError, tree: Any, root: type[Part]) -> list[str]:
+    """Why `tree` is no `root` (a config), as lines: key, what was expected, what was given, the nearest key."""
+    return [_explain(each, tree, root) for each in error.errors(include_url=False)]
+
+
+def _explain(error: Any, tree: Any, root: type[Part]) -> str:
     path, block = _path(error["loc"], tree)
     kind, given = error["type"], error["input"]
     dotted = ".".join(path)
     if kind == "extra_forbidden" and dotted in RENAMED:
         return f"{dotted}: {dotted} is called {RENAMED[dotted]} now"
     if kind == "extra_forbidden":
-        siblings = list(_fields_at(path[:-1], tree))
+        siblings = list(_fields_at(path[:-1], tree, root))
         parent = ".".join(path[:-1])
         near = difflib.get_close_matches(path[-1], siblings, 1, 0.6)
         if not near:  # the right name in the wrong place?
-            near = [key for key in _all_keys(Config, "", tree) if key.split(".")[-1] == path[-1]][:1]
+            near = [key for key in _all_keys(root, "", tree) if key.split(".")[-1] == path[-1]][:1]
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(siblings)}"
         else:
             hint = f"; did you mean {parent + '.' if parent else ''}{near[0]}?"
@@ -57,8 +68,8 @@ def explain_mistake(error: Any, tree: Any) -> str:
         near = difflib.get_close_matches(str(name), expected.split(", "), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{dotted}.name: expected one of {expected}, got {name!r}{hint}"
-    if kind == "missing":
-        return f"{dotted}: must be given"
+    if kind in SAID:
+        return SAID[kind].format(key=dotted, text=error["msg"])
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if block is None and not error["msg"].startswith("Input should be "):
         return f"{dotted}: {text}"
@@ -80,16 +91,29 @@ def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:
     return path, block
 
 
-def _fields_at(path: Sequence[str], tree: Any) -> dict[str, FieldInfo]:
-    parts: list[type[Part]] = [Config]
+def _fields_at(path: Sequence[str], tree: Any, root: type[Part]) -> dict[str, FieldInfo]:
+    parts: list[type[Part]] = [root]
     for key in path:
-        tree = tree[int(key)] if isinstance(tree, list | tuple) else tree.get(key)
-        if key.isdigit():
-            continue
-        parts = [p for part in parts if key in part.model_fields for p in parts_of(part.model_fields[key].annotation)]
-    if isinstance(tree, dict) and len(parts) > 1:
-        parts = [part for part in parts if part.model_fields["name"].default == tree.get("name")] or parts
+        tree = tree[int(key)] if isinstance(tree, list | tuple) else _child(tree, key)
+        if not key.isdigit():
+            annotations = [part.model_fields[key].annotation for part in parts if key in part.model_fields]
+            parts = [part for annotation in annotations for part in parts_of(annotation)]
+        parts = _chosen(parts, tree) or parts
     return {name: field for part in parts for name, field in part.model_fields.items()}
+
+
+def _child(tree: Any, key: str) -> Any:
+    return tree.get(key) if isinstance(tree, dict) else getattr(tree, key, None)
+
+
+def _chosen(parts: list[type[Part]], block: Any) -> list[type[Part]]:
+    """Which of `parts` the block's name says, or the class of the user's own; empty where it says none."""
+    if isinstance(block, Part):
+        return [type(block)]
+    name = block.get("name") if isinstance(block, dict) else None
+    if isinstance(name, str) and (own := known(name)):
+        return [own]
+    return [p for p in parts if len(parts) == 1 or (isinstance(block, dict) and p.model_fields["name"].default == name)]
 
 
 def _all_keys(part: type[Part], prefix: str, tree: Any) -> Iterator[str]:
@@ -97,9 +121,7 @@ def _all_keys(part: type[Part], prefix: str, tree: Any) -> Iterator[str]:
         yield f"{prefix}{name}"
         value = tree.get(name) if isinstance(tree, dict) else None
         if isinstance(value, dict):
-            inner = parts_of(field.annotation)
-            chosen = [p for p in inner if len(inner) == 1 or p.model_fields["name"].default == value.get("name")]
-            for p in chosen:
+            for p in _chosen(parts_of(field.annotation), value):
                 yield from _all_keys(p, f"{prefix}{name}.", value)
 
 
@@ -136,12 +158,14 @@ def _describe(part: type[Part], prefix: str, default: Part | None) -> Iterator[s
                 yield f"  {key}={shown}  ({_type_name(field.annotation)})  {meaning}"
             continue
         yield f"\n  {key}: {meaning}"
-        for member in inner:
-            if "name" in member.model_fields and len(inner) > 1:
+        items = value if isinstance(value, tuple) else (value,)
+        for member in [*inner, *dict.fromkeys(type(item) for item in items if reference_of(type(item)))]:
+            own = reference_of(member)
+            if own or ("name" in member.model_fields and len(inner) > 1):
                 first = " ".join((member.__doc__ or "").strip().partition("\n\n")[0].split())
-                yield f"    {key}.name={member.model_fields['name'].default}: {first}"
-            own = value if isinstance(value, member) else None
-            yield from ("  " + line for line in _describe(member, f"{key}.", own))
+                yield f"    {key}.name={own.text if own else member.model_fields['name'].default}: {first}"
+            shown = next((item for item in items if type(item) is member), None)
+            yield from ("  " + line for line in _describe(member, f"{key}.", shown))
 
 
 def _type_name(annotation: Any) -> str:

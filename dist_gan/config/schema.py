@@ -1,10 +1,13 @@
 """The root of a run's configuration: what one run is, and which combinations cannot work."""
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
+from dist_gan.config.explain import explain_mistakes
 from dist_gan.data import MNIST, AnySource
+from dist_gan.errors import ConfigError
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
@@ -57,7 +60,20 @@ class SampleGrid(Part):
 
 
 class Config(Part):
-    """A run. No key at all trains the fully-connected GAN on MNIST."""
+    """A run. No key at all trains the fully-connected GAN on MNIST.
+
+    Parts may be given as instances, of the user's own classes too. Raises ConfigError with all mistakes at once.
+    """
+
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigError("\n".join(explain_mistakes(error, values, Config))) from None
+
+        __init__.__pydantic_base_init__ = True  # only for calls: what else validates reports mistakes by itself
 
     run: PathText = free("runs/mnist_mlp", min_length=1)
     """The run's folder. The same command again goes on from where it stopped."""
@@ -83,7 +99,19 @@ class Config(Part):
     take to meet at the start."""
     resume: PathText = free("auto", min_length=1)
     """auto: go on from the run's newest valid checkpoint; never: refuse to touch a run that has begun; else the path of
-    a checkpoint to begin from where the run has none of its own."""
+    a checkpoint of the same config, from which the run goes on exactly where it has none of its own."""
+    resume_with_changed_code: bool = free(False)
+    """Go on although the code of a part of your own has changed since the checkpoint: it may make another model."""
+    begin_from: str = ""
+    """A run or checkpoint from whose weights (of G, D and the average) this *new* run begins, whatever else its config
+    says. It counts from 0 images; once it has checkpoints of its own, they win. Empty: from initial weights."""
+    begin_from_optimizers: bool = False
+    """Take the optimizers' state from there too."""
+    begin_from_partial: bool = free(False)
+    """Layers that do not fit (another number of classes, say) start afresh, instead of refusing to begin."""
+    freeze_discriminator_layers: int = Field(0, ge=0)
+    """The first layers of D that never move (Mo et al. 2020, "Freeze the discriminator"): modules with weights of their
+    own, in the order in which the network makes them (or as it states in `layers_in_order`)."""
     debug: bool = free(False)
     """A handful of checked updates, with every file written once, in a folder of its own beside `run`."""
     console: Literal["auto", "bar", "plain"] = free("auto")
@@ -115,6 +143,11 @@ class Config(Part):
         multiple = self.networks.batch_multiple
         return self.microbatch or (multiple * -(-EXACT_MICROBATCH // multiple) if self.exact else 0)
 
+    @field_validator("begin_from")
+    @classmethod
+    def _one_spelling(cls, path: str) -> str:
+        return str(Path(path)) if path else ""
+
     def identity(self) -> dict[str, Any]:
         """What determines the model; in an exact run that includes the microbatch."""
         return super().identity() | ({"microbatch": self.used_microbatch} if self.exact else {})
@@ -131,6 +164,11 @@ class Config(Part):
         each, multiple = self.used_microbatch, self.networks.batch_multiple
         if self.batch_size % (world * max(1, each)) or (each or self.batch_size // world) % multiple:
             found.append(self._split_mistake(world, multiple))
+        if self.begin_from and self.resume not in ("auto", "never"):
+            found.append(
+                "begin_from: resume names a checkpoint too. begin_from begins another run from weights; resume goes on "
+                "with the same one. Set one of them"
+            )
         if self.debug and world > 1:
             found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
         labels = getattr(self.data, "labels", None)
@@ -157,6 +195,13 @@ class Config(Part):
             )
         if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
             found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
+        if self.begin_from and self.ema.ramp and self.ema.half_life_images:
+            found.append(
+                "begin_from: ema.ramp lets the average forget its first weights within some thousand images, here the "
+                "parent's; ema.ramp=0 keeps them"
+            )
+        if self.freeze_discriminator_layers and not self.begin_from:
+            found.append("freeze_discriminator_layers: without begin_from these layers keep their random weights")
         for name in ("generator_optimizer", "discriminator_optimizer"):
             rate = getattr(self, name).learning_rate
             if not 1e-6 <= rate <= 5e-3:

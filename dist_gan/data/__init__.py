@@ -11,10 +11,13 @@ from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 from dist_gan.errors import DataError
+from dist_gan.own_parts import OwnPart
 from dist_gan.shapes import ImageShape
 
 AnySource = Annotated[
-    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated | Given, Field(discriminator="name")
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated | Given,
+    Field(discriminator="name"),
+    OwnPart(Source),
 ]
 
 __all__ = [

@@ -9,16 +9,25 @@ import torch
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Afterwards this process computes as it did before, whatever the block has set."""
+    """Afterwards this process computes as it did before, whatever the block has set. Inside, numbers are float32 where
+    nothing else is said, and gradients can be computed, whatever the caller has set."""
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     anomaly = torch.is_anomaly_enabled()
     products, convolutions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    dtype, random = (
+        torch.get_default_dtype(),
+        torch.get_rng_state(),
+    )  # torch's layers draw weights that are then replaced
+    torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
+        torch.set_default_dtype(dtype)
+        torch.set_rng_state(random)
         if workspace is None:
             os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
         torch.set_num_threads(threads)

@@ -1,14 +1,16 @@
 """The only wrapper of Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0."""
 
+import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
@@ -23,6 +25,36 @@ AGREEMENT = "agreement"
 """The purpose of what processes exchange at the start and the end of a run."""
 
 
+_left_open = False
+"""Whether a process group that a run of ours has made is there."""
+
+
+def _leave_at_exit() -> None:
+    if _left_open and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+atexit.register(_leave_at_exit)
+
+
+@contextmanager
+def accelerate_preserved() -> Iterator[None]:
+    """Afterwards Accelerate's state is as before: its next user, a second run too, makes its own choices.
+
+    A process group stays until the process ends, and the next run uses it: a launcher's store still holds the addresses
+    of the first one, and a second one would meet them (seen: it waits for ever, now and then).
+    """
+    kinds: tuple[Any, ...] = (AcceleratorState, GradientState, PartialState)
+    before = [dict(kind._shared_state) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, state in zip(kinds, before, strict=True):
+            if kind is not PartialState or not _left_open:
+                kind._shared_state.clear()
+                kind._shared_state.update(state)
+
+
 class Processes:
     """This process among all of a run. Every method that reduces or broadcasts must be called by all of them alike."""
 
@@ -34,6 +66,8 @@ class Processes:
         """
         # In a process that had an Accelerator before (a second run in one process), its precision would stay.
         AcceleratorState._reset_state(reset_partial_state=False)
+        global _left_open  # noqa: PLW0603  # of the process, as its group is
+        self._owns_group = _left_open or not torch.distributed.is_initialized()
         set_float32_precision(precision)
         try:
             self.accelerator = Accelerator(
@@ -48,6 +82,7 @@ class Processes:
             raise PeerFailed(
                 _not_all_came(timeout_seconds, error), reports=os.environ.get("LOCAL_RANK", "0") == "0"
             ) from error
+        _left_open = self._owns_group and torch.distributed.is_initialized()
         self.rank = self.accelerator.process_index
         self.count = self.accelerator.num_processes
         self.exact = exact
@@ -149,11 +184,14 @@ class Processes:
             return f"{torch.cuda.get_device_name(self.device)} (torch {torch.__version__})"
         return f"CPU, {torch.get_num_threads()} threads a process (torch {torch.__version__})"
 
-    def close(self) -> None:
-        """Leave the other processes, once all are here."""
+    def close(self, *, stays: bool = False) -> None:
+        """Leave the other processes, once all are here. `stays`: this process goes on, and may train again."""
         if self.count > 1:
             self.wait()
-            self.accelerator.end_training()
+            if self._owns_group and not stays:
+                global _left_open  # noqa: PLW0603
+                self.accelerator.end_training()
+                _left_open = torch.distributed.is_initialized()
 
 
 def _not_all_came(seconds: float, error: Exception) -> str:

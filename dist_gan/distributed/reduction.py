@@ -63,7 +63,7 @@ class ExactlySummed(Reduction):
         """`fixed` may be shared by both players: they never move at the same time."""
         self.wrapped = processes.wrap(network, reduced=False)
         self.scale = 1 / batch_size
-        self.parameters: Sequence[Tensor] = list(network.parameters())
+        self.parameters: Sequence[Tensor] = [p for p in network.parameters() if p.requires_grad]
         self.fixed = fixed
 
     @contextmanager

@@ -27,7 +27,8 @@ class Player(Generic[N]):
         self.reduction = reduction
         self.recipe = optimizer
         self.processes = processes
-        self.parameters: list[Tensor] = list(network.parameters())
+        self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        """Those that move: all but what was frozen before."""
         self.optimizer = optimizer.build(self.parameters, learning_rate)
         self.gradient_norm = torch.zeros((), device=processes.device)
         """[]: of the last move, before clipping."""
@@ -37,7 +38,9 @@ class Player(Generic[N]):
         """Whether its turns end without a move."""
         self.moves = 0
         """How often it has moved since it was made, or has begun to."""
-        self._layers_that_move = [layer for layer in network.modules() if isinstance(layer, Moves)]
+        self._layers_that_move = [
+            layer for layer in network.modules() if isinstance(layer, Moves) and not _frozen(layer)
+        ]
         self._rest()
 
     @contextmanager
@@ -81,6 +84,12 @@ class Player(Generic[N]):
         for parameter in self.parameters:
             parameter.grad = None
             parameter.requires_grad_(False)
+
+
+def _frozen(layer: nn.Module) -> bool:
+    """Whether it has parameters, and none of them moves."""
+    parameters = list(layer.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 class NetworkState:

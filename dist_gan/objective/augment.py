@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dist_gan.objective.followers import State
+from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 from dist_gan.randomness import normal, uniform
 
@@ -123,4 +124,4 @@ def _shifted(u: Tensor, length: int, most: float) -> Tensor:
     return torch.arange(length, device=u.device) - shift[:, None]
 
 
-AnyAugment = Annotated[NoAugment | DiffAugment | InstanceNoise, Field(discriminator="name")]
+AnyAugment = Annotated[NoAugment | DiffAugment | InstanceNoise, Field(discriminator="name"), OwnPart(Augment)]

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 
 
@@ -111,5 +112,7 @@ class Relativistic(Loss):
 
 
 AnyLoss = Annotated[
-    NonSaturating | Minimax | LeastSquares | Hinge | Wasserstein | Relativistic, Field(discriminator="name")
+    NonSaturating | Minimax | LeastSquares | Hinge | Wasserstein | Relativistic,
+    Field(discriminator="name"),
+    OwnPart(Loss),
 ]

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dist_gan.objective.followers import State
+from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 from dist_gan.shapes import ImageShape
 
@@ -106,7 +107,7 @@ class WGANGP(Penalty):
         return (torch.linalg.vector_norm(_gradient(images, logits), dim=1) - 1).square()
 
 
-AnyPenalty = Annotated[R1 | R2 | WGANGP, Field(discriminator="name")]
+AnyPenalty = Annotated[R1 | R2 | WGANGP, Field(discriminator="name"), OwnPart(Penalty, GeneratorPenalty)]
 
 
 def _gradient(images: Tensor, logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from dist_gan.optim.schedules import AnySchedule, Constant
+from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 
 
@@ -132,4 +133,4 @@ class SGD(Optimizer):
         return optimizer
 
 
-AnyOptimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name")]
+AnyOptimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name"), OwnPart(Optimizer)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 
 
@@ -65,4 +66,4 @@ class Cosine(_Ramp):
         return self.final + (self.start - self.final) * (1 + math.cos(math.pi * self._progress(images_seen))) / 2
 
 
-AnySchedule = Annotated[Constant | Linear | Cosine, Field(discriminator="name")]
+AnySchedule = Annotated[Constant | Linear | Cosine, Field(discriminator="name"), OwnPart(Schedule)]

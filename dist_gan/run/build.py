@@ -8,6 +8,7 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from dist_gan.game.game import Game, Watch
 from dist_gan.game.meter import Scalar
+from dist_gan.networks.freezing import freeze_first
 from dist_gan.shapes import DataShape
 
 
@@ -44,9 +45,11 @@ def game_of(
     watch: Watch | None = None,
 ) -> Game:
     """The game that `config` describes, before its first update."""
+    networks = config.networks.build(shape_of(config, dataset), config.seed)
+    freeze_first(networks.discriminator, config.freeze_discriminator_layers)
     return Game(
         processes,
-        config.networks.build(shape_of(config, dataset), config.seed),
+        networks,
         config.objective,
         generator_optimizer=config.generator_optimizer,
         discriminator_optimizer=config.discriminator_optimizer,

@@ -27,13 +27,16 @@ from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
 from dist_gan.errors import CheckpointError
-from dist_gan.run.folder import checkpoints_in, entries_of
+from dist_gan.run.listing import checkpoints_in, entries_of
 from dist_gan.run.manifest import MANIFEST, Wrong, manifest_of, read_files
 
 SAVING = "save"
 """The name of the thread that writes."""
 FAILURES = 3
 """This many saves that fail one after the other end the run; fewer are warnings."""
+
+NEEDED_TO_BUILD = ("image_shape", "classes")
+"""What of the state stands in each file of tensors too: with the config that is enough to build the networks."""
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
 """File name without its ending -> tensor name -> tensor."""
@@ -72,8 +75,9 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
         _remove(stray)
     try:
         temporary.mkdir(parents=True, exist_ok=True)  # a network disk may keep a file of its own in the old one
+        facts = {key: json.dumps(state[key]) for key in NEEDED_TO_BUILD if key in state}
         files: dict[str, bytes] = {
-            f"{file}.safetensors": serialize_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()})
+            f"{file}.safetensors": serialize_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()}, facts)
             for file, own in tensors.items()
         }
         files["state.json"] = json.dumps(state, indent=1).encode()

@@ -1,6 +1,7 @@
 """What is reported, recorded and returned when a run fails: the first cause, once."""
 
 import contextlib
+import ctypes
 import faulthandler
 import signal
 import sys
@@ -92,13 +93,9 @@ def end_hung_run(folder: RunFolder, attempt: Attempt, reason: str, reports: bool
 
     The disk may be what hangs: nothing here waits for it for long.
     """
-    path = folder.stacks / f"rank-{attempt.rank:05d}.txt"
 
     def record() -> None:
-        with contextlib.suppress(OSError):
-            folder.stacks.mkdir(exist_ok=True)
-            with open(path, "w") as file:
-                faulthandler.dump_traceback(file)
+        _write_stacks(folder, attempt)
         if reports and not _is_recorded(attempt):
             code = PeerFailed.exit_code
             folder.status("failed", reason=f"PeerFailed: {reason}", rank=attempt.rank, exit_code=code)
@@ -112,6 +109,22 @@ def end_hung_run(folder: RunFolder, attempt: Attempt, reason: str, reports: bool
     if not reports:
         time.sleep(LAST_WORDS)  # a launcher ends all when the first one ends
     leave(PeerFailed.exit_code)
+
+
+def raise_in_hung_run(folder: RunFolder, attempt: Attempt, reason: str, thread: int) -> None:
+    """Raise PeerFailed in the thread that trains, as soon as it executes Python again: for a process that goes on."""
+    _write_stacks(folder, attempt)
+    text = f"{reason} (what this process was doing: {folder.stacks})"
+    # The interpreter makes the exception itself, from a class without arguments.
+    hung = type("PeerFailed", (PeerFailed,), {"__init__": lambda self: PeerFailed.__init__(self, text)})
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(hung))
+
+
+def _write_stacks(folder: RunFolder, attempt: Attempt) -> None:
+    with contextlib.suppress(OSError):
+        folder.stacks.mkdir(exist_ok=True)
+        with open(folder.stacks / f"rank-{attempt.rank:05d}.txt", "w") as file:
+            faulthandler.dump_traceback(file)
 
 
 def let_rank_0_report() -> None:

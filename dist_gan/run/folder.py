@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 import tempfile
 import time
@@ -17,12 +16,11 @@ from typing import Any
 
 import yaml
 
-from dist_gan.errors import ConfigError, InputOutputError
+from dist_gan.errors import ConfigError
+from dist_gan.run.listing import unreadable
 
 ENDING = ("reason", "rank", "exit_code")
 """What status.json says of how an attempt ended."""
-CHECKPOINT = re.compile(r"images-[0-9]{12,}")
-"""The name of a checkpoint's folder."""
 
 RESOLVED = "# Everything that this run was configured with, written by it at each start; itself a config.\n"
 YAML_STYLE: dict[str, Any] = {"sort_keys": False, "width": 120}
@@ -189,22 +187,6 @@ class RunFolder:
             replace(self.metrics, "".join(kept))
 
 
-def checkpoints_in(parent: Path) -> list[Path]:
-    """The folders below `parent` that are named as checkpoints are, the oldest first. Raises as `entries_of`."""
-    return sorted(parent / e.name for e in entries_of(parent) if CHECKPOINT.fullmatch(e.name) and e.is_dir())
-
-
-def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in it; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise _unreadable(folder, error) from None
-
-
 def _is_there(path: Path) -> bool:
     """As far as can be seen: Python 3.11 raises where the folder above cannot be searched."""
     try:
@@ -220,13 +202,7 @@ def _text(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> InputOutputError:
-    return InputOutputError(
-        f"{path} cannot be read ({error.strerror}). Nothing was changed: give the same command again when it can"
-    )
+        raise unreadable(path, error) from None
 
 
 _holding: set[RunFolder] = set()

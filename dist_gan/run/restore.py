@@ -1,29 +1,31 @@
-"""Back from a checkpoint: a whole game, or its averaged generator alone."""
+"""A trained generator alone, back from a run, a checkpoint, or a folder with two files of one.
 
+Neither the loss nor the data nor the tracker need to be known, and nothing here needs what only training needs: a model
+can be looked at where there is no `fcntl` (Windows).
+"""
+
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from dist_gan.config.command_line import parse
-from dist_gan.distributed.processes import Processes
+from dist_gan.config.reading import read_yaml
 from dist_gan.errors import CheckpointError, ConfigError
-from dist_gan.game.game import Game
-from dist_gan.networks.base import Generator
+from dist_gan.networks import AnyRecipe, Generator, Recipe
+from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint
-from dist_gan.run.folder import CHECKPOINT
+from dist_gan.run.listing import CHECKPOINT
 from dist_gan.run.manifest import MANIFEST
 from dist_gan.shapes import DataShape, ImageShape
 
-
-def restore(game: Game, path: Path, processes: Processes) -> checkpoint.Checkpoint:
-    """Load a checkpoint into a game, on all ranks. Raises CheckpointError where something is missing."""
-    found = processes.on_all_ranks(lambda: checkpoint.read(path))
-    try:
-        game.load(found.tensors, found.state["images_seen"])
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold this game: {error}") from None
-    return found
+WEIGHTS, CONFIG = "ema.safetensors", "config.yaml"
+"""What a folder must hold at least."""
 
 
 def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
@@ -47,19 +49,76 @@ def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
     return found
 
 
-def load_generator(path: str | Path, device: str | torch.device | None = None) -> Generator:
-    """The averaged generator of a run or a checkpoint, in eval mode.
+def load_generator(
+    path: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False
+) -> Generator:
+    """The averaged generator of a run, a checkpoint, or a folder with ema.safetensors and config.yaml; in eval mode.
+
+    Args:
+        path: of one of these.
+        device: where it shall be; None: a GPU where there is one.
+        trust_code: whether the code of networks of a user's own, which the config names, may be executed. Not needed
+            where this process has used them already.
 
     Raises:
-        ConfigError: there is none at `path`.
+        ConfigError: there is none at `path`, or it needs code that is not trusted.
         CheckpointError: it is not valid.
         InputOutputError: it cannot be read.
     """
-    read = checkpoint.read(find_checkpoint(Path(path)))
-    config = parse(read.config)
-    shape = DataShape(ImageShape(*read.state["image_shape"]), len(read.state["classes"]))
-    generator = config.networks.build(shape, config.seed).generator
-    if config.precision == "fp64":
-        generator.double()
-    generator.load_state_dict(read.tensors["ema"])
+    found = find_model(Path(path))
+    weights, text, facts = _two_files(found) if _is_bare(found) else _checkpoint(found)
+    try:
+        config = read_yaml(text)
+        recipe = _recipe(config["networks"], trust_code=trust_code)
+        shape = DataShape(ImageShape(*facts["image_shape"]), len(facts["classes"]))
+        generator = recipe.build(shape, int(config["seed"])).generator
+        generator.to(next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
+        generator.load_state_dict(weights)
+    except (LookupError, TypeError, StopIteration, RuntimeError) as error:
+        raise CheckpointError(f"{path} holds no generator that can be built: {error}") from None
     return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
+
+
+def find_model(path: Path, passed_over: list[str] | None = None) -> Path:
+    """A folder with two files of a checkpoint itself; else as `find_checkpoint`."""
+    return path if _is_bare(path) else find_checkpoint(path, passed_over)
+
+
+def class_names(path: Path) -> list[str]:
+    """The names of the classes that a model is conditional on or was trained beside; empty where there are none."""
+    facts = _two_files(path)[2] if _is_bare(path) else json.loads((path / "state.json").read_text("utf-8"))
+    return [str(name) for name in facts["classes"]]
+
+
+def _is_bare(folder: Path) -> bool:
+    return not os.path.lexists(folder / MANIFEST) and (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
+
+
+def _checkpoint(path: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
+    read = checkpoint.read(path)
+    return read.tensors["ema"], read.config, read.state
+
+
+def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
+    """The weights' file says the shape itself."""
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        if missing := {"image_shape", "classes"} - facts.keys():
+            raise CheckpointError(
+                f"{folder / WEIGHTS} does not say its {sorted(missing)[0]}. Give the whole checkpoint"
+            )
+        return weights, (folder / CONFIG).read_text(encoding="utf-8"), facts
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from None
+
+
+def _recipe(block: Any, *, trust_code: bool) -> Recipe:
+    try:
+        with reading("run" if trust_code else "known"):
+            recipe: Recipe = TypeAdapter(AnyRecipe).validate_python(block)
+            return recipe
+    except ValidationError as error:
+        lines = [f"networks{''.join(f'.{step}' for step in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None

@@ -1,17 +1,22 @@
-"""Where a run goes on: from which checkpoint, and whether it may."""
+"""Where a run goes on: from which checkpoint, whether it may, and the game's way back from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dist_gan.config.command_line import parse
 from dist_gan.config.explain import differences
 from dist_gan.config.schema import Config
+from dist_gan.distributed.processes import Processes
 from dist_gan.errors import CheckpointError, ConfigError, InputOutputError
+from dist_gan.game.game import Game
+from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint
 from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.run.failures import Attempt
 from dist_gan.run.folder import RunFolder
+from dist_gan.run.restore import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class ResumePoint:
     checkpoint: Path | None
     images_seen: int
     processes: int
+    parent: Mapping[str, Any] | None = None
+    """What the run began from, where that was another run."""
 
 
 def open_run(
@@ -63,10 +70,22 @@ def preview(config: Config, folder: RunFolder, data: str | None, broken: Callabl
         ConfigError, CheckpointError, InputOutputError: as `open_run`.
     """
     given = _allowed(config, folder)
+    if config.begin_from and not checkpoint.existing(folder.checkpoints):
+        find_checkpoint(Path(config.begin_from))
     if holder := folder.holder():
         raise ConfigError(folder.held_by(holder))
     path = checkpoint.newest(folder.checkpoints, broken) or given
     return _from(config, path, data)
+
+
+def restore(game: Game, path: Path, processes: Processes) -> Checkpoint:
+    """Load a checkpoint into a game, on all ranks. Raises CheckpointError where something is missing."""
+    found = processes.on_all_ranks(lambda: checkpoint.read(path))
+    try:
+        game.load(found.tensors, found.state["images_seen"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold this game: {error}") from None
+    return found
 
 
 def _allowed(config: Config, folder: RunFolder) -> Path | None:
@@ -89,18 +108,33 @@ def _from(config: Config, path: Path | None, data: str | None) -> ResumePoint:
         return ResumePoint(None, 0, 0)
     found = checkpoint.read(path)
     _same_run(config, found, data or found.state["data"])
-    return ResumePoint(path, found.state["images_seen"], found.state["processes"])
+    return ResumePoint(path, found.state["images_seen"], found.state["processes"], found.state.get("parent"))
 
 
 def _same_run(config: Config, found: Checkpoint, data: str) -> None:
-    if changed := differences(parse(found.config), config):
+    if changed := differences(parse(found.config, "inert"), config):
         raise ConfigError(
             f"resume: {found.path} was made with a config that makes another model:\n"
             + "".join(f"  - {line}\n" for line in changed)
             + "Set these back, or begin another run with run=..."
+        )
+    if (changed := _changed_code(config, found)) and not config.resume_with_changed_code:
+        raise ConfigError(
+            f"resume: code of your own has changed since {found.path} was made, and may make another model:\n"
+            + "".join(f"  - {line}\n" for line in changed)
+            + "Bring the old file back, accept it by resume_with_changed_code=true, or begin another run with run=..."
         )
     if found.state["data"] != data:
         raise ConfigError(
             f"resume: the data is not what {found.path} was trained on (files were added, removed or changed). Bring "
             "the old files back, or begin another run with run=..."
         )
+
+
+def _changed_code(config: Config, found: Checkpoint) -> list[str]:
+    before = found.state.get("code", {})
+    return [
+        f"{key}: {file} (SHA-256 {before[key][:8] or 'unknown'} in the run, {digest[:8] or 'unknown'} now)"
+        for key, (file, digest) in code_of(config).items()
+        if before.get(key, digest) != digest
+    ]

@@ -1,9 +1,12 @@
 """One run from its start (or resume) to its end."""
 
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,11 +14,11 @@ from dist_gan import __version__
 from dist_gan.config.command_line import dump
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
-from dist_gan.data import Dataset
+from dist_gan.data import Dataset, given
 from dist_gan.data.source import Reading
 from dist_gan.distributed.launch import check_launch, world
 from dist_gan.distributed.numerics import preserved
-from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.processes import Processes, accelerate_preserved
 from dist_gan.distributed.stopping import Stopping
 from dist_gan.distributed.timing import SLACK, patience_with_data
 from dist_gan.distributed.watchdog import Watchdog
@@ -23,62 +26,108 @@ from dist_gan.errors import ConfigError
 from dist_gan.formatting import duration
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Scalar
+from dist_gan.own_parts import code_of
 from dist_gan.run import checkpoint, debug
-from dist_gan.run.build import game_of, stream_of
+from dist_gan.run.begin import begin, check_beginning
+from dist_gan.run.build import game_of, shape_of, stream_of
+from dist_gan.run.contracts import check_own_parts
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
-from dist_gan.run.failures import Attempt, end_hung_run, record_failure, record_interrupt
+from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records, RunRecords
-from dist_gan.run.restore import restore
-from dist_gan.run.resume import ResumePoint, open_run
+from dist_gan.run.resume import ResumePoint, open_run, restore
 from dist_gan.run.summary import parameter_counts, show_start, stop_notice
 from dist_gan.run.tracker import Tracker, noted_wandb_id, wandb_note
 from dist_gan.run.trainer import Trainer
 from dist_gan.sampling.generate import sample_classes, sample_latents
 
 
-def train(config: Config, *, events: Sequence[Event] = (), scalars: Sequence[Scalar] = ()) -> int:
-    """Train, on this process among those that the launcher started.
+@dataclass(frozen=True)
+class Result:
+    """What came of a run, on every rank."""
 
-    What the process had set (signal handlers, threads, deterministic kernels, TF32) is as before when it returns or
-    raises.
+    run: Path
+    """Its folder."""
+    images_seen: int
+    """How many real images D has seen in all."""
+    stopped_by: int
+    """The number of the signal that stopped it, or 0 where all images were seen."""
+    metrics: Mapping[str, float]
+    """The last ones by name; empty where nothing was left to train."""
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What belongs to a run besides its config."""
+
+    events: Sequence[Event]
+    scalars: Sequence[Scalar]
+    owns_process: bool
+    watch: debug.Checks | None = None
+
+
+def train(
+    config: Config,
+    *,
+    data: Any = None,
+    labels: Any = None,
+    class_names: Sequence[str] | None = None,
+    events: Sequence[Event] = (),
+    scalars: Sequence[Scalar] = (),
+    owns_process: bool = False,
+) -> Result:
+    """Train, on this process among those that the launcher started; in a script, a notebook's cell, or a thread.
+
+    What the process had set (signal handlers, threads, deterministic kernels, TF32, torch's default type, Accelerate's
+    state) is as before when it returns or raises. A run that hangs (`timeout`) raises PeerFailed as soon as its thread
+    comes back to Python; one of several processes is ended, since its peers wait for it.
 
     Args:
         config: the run.
+        data: images in memory instead of `config.data`: what `dist_gan.given` takes. A run that goes on must be given
+            the same again.
+        labels: their classes, likewise.
+        class_names: the names of the classes, likewise.
         events: what happens besides metrics, pictures and checkpoints.
         scalars: what is logged besides the usual.
+        owns_process: whether a run that hangs may end this process (the command's may).
 
     Returns:
-        The number of the signal that stopped it, or 0 where all images were seen.
+        What came of it.
 
     Raises:
         RunError, OSError: what ended it; status.json says the same.
     """
+    if data is not None:
+        config = config.model_copy(update={"data": given(data, labels, class_names, flip=config.data.flip)})
     if mistakes := config.mistakes(world()[1]) + check_launch(config.precision):
         raise ConfigError("\n".join(mistakes))
-    with preserved():
-        return _debug(config, events, scalars) if config.debug else _attempt(config, events, scalars, None)
+    around = _Around(events, scalars, owns_process)
+    with preserved(), accelerate_preserved():
+        return _debug(config, around) if config.debug else _attempt(config, around)
 
 
-def _debug(config: Config, events: Sequence[Event], scalars: Sequence[Scalar]) -> int:
+def _debug(config: Config, around: _Around) -> Result:
     """A few updates, a checkpoint, a resume from it, a few more: everything once, everything checked."""
     begun = time.perf_counter()
     debug.watch_everything()
     half, full = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
     debug.clear(Path(half.run))
     checks = debug.Checks()
+    checks.passed += check_own_parts(config)
     for part in (half, full):
-        if stop := _attempt(part, events, scalars, checks):
-            return stop
+        result = _attempt(part, replace(around, watch=checks))
+        if result.stopped_by:
+            return result
     seconds = time.perf_counter() - begun
     print(f"debug: {checks.passed:,} checks passed, everything written and read once, in {duration(seconds)}")
-    return 0
+    return result
 
 
-def _attempt(config: Config, events: Sequence[Event], scalars: Sequence[Scalar], watch: debug.Checks | None) -> int:
+def _attempt(config: Config, around: _Around) -> Result:
     attempt = Attempt(Path(config.run), world()[0])
     try:
-        return _run(config, events, scalars, watch, attempt)
+        return _run(config, around, attempt)
     except Exception as error:
         ours = record_failure(error, attempt)
         if ours is error:
@@ -86,9 +135,7 @@ def _attempt(config: Config, events: Sequence[Event], scalars: Sequence[Scalar],
         raise ours from error
 
 
-def _run(
-    config: Config, events: Sequence[Event], scalars: Sequence[Scalar], watch: debug.Checks | None, attempt: Attempt
-) -> int:
+def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
     processes = Processes(config.precision, exact=config.exact, timeout_seconds=config.timeout + SLACK)
     console = Console(speaks=processes.is_first, style=config.console)
     stopping = Stopping(processes, lambda number: console.urgent(stop_notice(number)))
@@ -100,6 +147,7 @@ def _run(
         reading = Reading(patience_with_data(config.timeout), console.reading)
         dataset = processes.on_all_ranks(lambda: config.data.open(processes.device, reading))
         stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
+        parent = processes.on_all_ranks(lambda: check_beginning(config, folder, shape_of(config, dataset)))
         try:
             found = processes.on_all_ranks(
                 lambda: (
@@ -112,30 +160,35 @@ def _run(
             watchdog = Watchdog(
                 processes,
                 config.timeout,
-                lambda reason, reports: end_hung_run(folder, attempt, reason, reports),
+                _when_hung(folder, attempt, around.owns_process or processes.count > 1),
                 folder.lock_file if processes.is_first else None,
             )
             with watchdog.watching():
                 if start.images_seen >= config.images:
                     console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more: images=...")
-                    processes.close()
-                    return 0
-                game = game_of(config, processes, dataset, scalars, watch)
+                    processes.close(stays=not around.owns_process)
+                    return Result(folder.path, start.images_seen, 0, {})
+                game = game_of(config, processes, dataset, around.scalars, around.watch)
                 if start.checkpoint is not None:
                     read = restore(game, start.checkpoint, processes)
-                    if watch:
+                    if around.watch:
                         debug.check_restored(game, read)
+                elif parent is not None:
+                    begin(game, parent, optimizers=config.begin_from_optimizers)
+                    start = replace(start, parent=parent.record)
+                    if parent.misfits:
+                        console.warn(f"begin_from: these layers start afresh: {', '.join(parent.misfits)}")
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
-                happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *events]
+                happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *around.events]
                 with records:
                     trainer = Trainer(
                         game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
                     )
                     stop = trainer.run()
-                    processes.close()  # before the records: nobody waits for a service
-                    return stop
+                    processes.close(stays=not around.owns_process)  # before the records: nobody waits for a service
+                    return Result(folder.path, game.images_seen, stop, metrics.last)
         except KeyboardInterrupt:
             console.stop()
             record_interrupt(attempt)
@@ -145,6 +198,18 @@ def _run(
         finally:
             console.stop()
             folder.release()
+
+
+def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str, bool], None]:
+    """What the watchdog calls; `ends`: whether it may end this process. Else this thread, which trains, is to raise."""
+    thread = threading.get_ident()
+
+    def hung(reason: str, reports: bool) -> None:
+        if ends:
+            end_hung_run(folder, attempt, reason, reports)
+        raise_in_hung_run(folder, attempt, reason, thread)
+
+    return hung
 
 
 def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
@@ -177,6 +242,8 @@ def _records(
         "data_images": len(dataset),
         "image_shape": list(dataset.shape),
         "classes": list(dataset.classes),
+        "code": {key: sha for key, (_, sha) in code_of(config).items()},
+        "parent": start.parent,
         "versions": {"dist_gan": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
     }
     tracker = Tracker(

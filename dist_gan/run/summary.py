@@ -48,6 +48,8 @@ def show_start(
     each = config.batch_size // processes.count
     microbatches = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
     classes = f", {plural(len(dataset.classes), 'class')}" if dataset.classes else ""
+    if start.parent and not start.images_seen:
+        images += f", beginning from {start.parent['checkpoint']}"
     rows = [
         ("device", processes.describe()),
         (

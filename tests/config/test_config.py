@@ -186,7 +186,7 @@ def walk(part: type[Part]) -> Any:
 
 
 def test_every_key_has_a_docstring_and_stands_in_the_help() -> None:
-    text = help_text()
+    text = help_text(Config())
     for part, name, field in walk(Config):
         if name != "name":
             assert field.description, f"{part.__name__}.{name} has no docstring"

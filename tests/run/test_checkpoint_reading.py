@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dist_gan.errors import CheckpointError, ConfigError, InputOutputError
-from dist_gan.run import checkpoint, folder, manifest
+from dist_gan.run import checkpoint, listing, manifest
 from dist_gan.run.checkpoint import Writer, existing, find, read, verify, write
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.restore import find_checkpoint
@@ -225,4 +225,4 @@ def test_a_missing_file_and_a_file_in_its_place_are_bad(tmp_path: Path) -> None:
 
 def test_the_names_of_checkpoints_sort_and_match() -> None:
     for images in (0, 64, 10**12, 10**15):
-        assert folder.CHECKPOINT.fullmatch(checkpoint.name_of(images))
+        assert listing.CHECKPOINT.fullmatch(checkpoint.name_of(images))

@@ -43,7 +43,7 @@ def interrupt(times: int = 1) -> Callable[[], None]:
 
 
 def trained(folder: Path, event: Event, *more: str) -> int:
-    return train(load(None, [*SMALL, f"run={folder}", "images=64000", *more]), events=[event])
+    return train(load(None, [*SMALL, f"run={folder}", "images=64000", *more]), events=[event]).stopped_by
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,317 @@
+"""Parts of a user's own, wherever a Part is chosen by name: `name: my_parts.py:MyLoss`, or `package.module:MyLoss`.
+
+`OwnPart` stands beside the discriminator of each union of Parts. It takes what has a colon in its name, finds the
+class, checks its base, and validates the rest with it; the reference is the name in everything that is written down.
+
+Code is imported only where the user's own config or command names it. Whoever reads a config that came from elsewhere
+(a run's folder, a checkpoint) says so by `reading`: then a class must be known already, or nothing is executed.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+from pydantic import ConfigDict, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+from dist_gan.part import Part, Reference
+
+Code = Literal["run", "known", "inert"]
+"""What may happen to code that a config names: it is imported; only classes that this process has imported already are
+taken, others are refused; or, besides, others are read as data alone, which is enough to compare."""
+
+_code: ContextVar[tuple[Code, frozenset[str]]] = ContextVar("code", default=("run", frozenset()))
+_known: dict[str, type[Part]] = {}
+"""Reference -> class: what the user's own config or call has brought into this process."""
+MISTAKE = "own_part"
+"""The type of the pydantic errors that are raised here."""
+
+
+@contextmanager
+def reading(code: Code, named: Iterable[str] = ()) -> Iterator[None]:
+    """Inside, configs are validated so; but what is `named`, by the user's own command, may be imported."""
+    token = _code.set((code, frozenset(named)))
+    try:
+        yield
+    finally:
+        _code.reset(token)
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """Beside a union of Parts in `Annotated`: classes of the user's own with one of these bases are members too."""
+
+    bases: tuple[type[Part], ...]
+
+    def __init__(self, *bases: type[Part]) -> None:
+        object.__setattr__(self, "bases", bases)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        built_in: tuple[type[Part], ...] = get_args(source)
+        names = {kind.model_fields["name"].default for kind in built_in}
+        schema = handler(source)
+
+        def validate(value: Any, members: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            if isinstance(value, self.bases) and type(value) not in built_in:
+                return _given(value)
+            name = value.get("name") if isinstance(value, dict) else None
+            inert = _code.get()[0] == "inert"
+            if not isinstance(name, str) or (":" not in name and (name in names or not inert)):
+                return members(value)
+            fields = {key: item for key, item in value.items() if key != "name"}
+            if inert and name not in _known:
+                return _placeholder(name, self.bases[0]).model_validate(fields)
+            return self._class(name, built_in).model_validate(fields)
+
+        def serialize(value: Any, members: Any, info: core_schema.SerializationInfo) -> Any:
+            own = reference_of(type(value))
+            return {"name": own.text, **_fields(value, info)} if own else members(value)
+
+        return core_schema.no_info_wrap_validator_function(
+            validate,
+            schema,
+            serialization=core_schema.wrap_serializer_function_ser_schema(serialize, info_arg=True, schema=schema),
+        )
+
+    def _class(self, text: str, built_in: tuple[type[Part], ...]) -> type[Part]:
+        kind = resolve(text)
+        base = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in self.bases)
+        if not isinstance(kind, type) or not issubclass(kind, self.bases):
+            raise _mistake(f"{text} is no subclass of {base}")
+        if kind in built_in:
+            raise _mistake(f"{text} is built in: name={kind.model_fields['name'].default}")
+        if inspect.isabstract(kind):
+            missing = ", ".join(sorted(kind.__abstractmethods__))
+            raise _mistake(f"{text} does not define {missing}, which {base} asks for")
+        return kind
+
+
+def known(name: str) -> type[Part] | None:
+    """The class that `name` refers to, where this process knows it."""
+    return _known.get(anchored_name(name, Path.cwd()))
+
+
+def reference_of(kind: type) -> Reference | None:
+    """How a class of the user's own is referred to; None for a built-in one."""
+    found = kind.__dict__.get("reference")
+    return found if isinstance(found, Reference) else None
+
+
+def owned(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
+    """(dotted key, part) of all parts of the user's own in `part`, at any depth."""
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        items = enumerate(value) if isinstance(value, tuple | list) else [("", value)]
+        for number, item in items:
+            if isinstance(item, Part):
+                key = ".".join(str(step) for step in (path, name, number) if step != "")
+                if reference_of(type(item)):
+                    yield key, item
+                yield from owned(item, key)
+
+
+def code_of(part: Part) -> dict[str, tuple[str, str]]:
+    """Dotted key -> (file, SHA-256) of the code of each part of the user's own; empty where it cannot be read."""
+    references = {key: reference_of(type(own)) for key, own in owned(part)}
+    return {key: (found.file, found.sha256) for key, found in references.items() if found}
+
+
+def anchored(tree: Any, folder: Path) -> Any:
+    """`tree` with the files that its names refer to looked for in `folder` first: relative to the current directory
+    where they are below it, else absolute. So a class is written alike wherever it is referred to."""
+    if isinstance(tree, list):
+        return [anchored(item, folder) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    tree = {key: anchored(item, folder) for key, item in tree.items()}
+    name = tree.get("name")
+    if isinstance(name, str):
+        tree["name"] = anchored_name(name, folder)
+    return tree
+
+
+def names_in(tree: Any) -> Iterator[str]:
+    """All references to classes of the user's own in `tree`."""
+    if isinstance(tree, dict):
+        name = tree.get("name")
+        if isinstance(name, str) and ":" in name:
+            yield name
+    for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from names_in(item)
+
+
+def anchored_name(name: str, folder: Path) -> str:
+    """As `anchored`, of one name; what names no file comes back as it is."""
+    file, separator, kind = name.rpartition(":")
+    if not separator or not file.endswith(".py"):
+        return name
+    path = Path(file).expanduser()
+    beside = folder / path
+    path = (beside if beside.exists() else path).resolve()
+    here = Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{kind}"
+
+
+def resolve(text: str) -> Any:
+    """What `file.py:Class` or `package.module:Class` refers to, imported where that is allowed.
+
+    Raises:
+        PydanticCustomError: there is no such file, module or class, its import fails, or it may not be imported.
+    """
+    text = anchored_name(text, Path.cwd())
+    code, named = _code.get()
+    if code != "run" and text in _known:
+        return _known[text]
+    if code != "run" and text not in named:
+        raise _mistake(
+            f"{text} is code that this config, which did not come from your own command, asks to execute. Read that "
+            "code first; where you trust it, say trust_code=true (in Python: trust_code=True)"
+        )
+    source, _, name = text.rpartition(":")
+    module = _module_of_file(Path(source)) if source.endswith(".py") else _module_of_name(source, text)
+    kind: Any = module
+    for step in name.split("."):
+        kind = getattr(kind, step, None)
+    if kind is None:
+        there = [n for n, value in vars(module).items() if _is_own(value, module)]
+        raise _mistake(f"{source} has no class {name!r}; it has {', '.join(there) or 'none'}")
+    if isinstance(kind, type) and issubclass(kind, Part):
+        label = text if not source.endswith(".py") else f"{Path(source).name}:{name}"
+        _introduce(kind, Reference(text, label, str(getattr(module, "__file__", None) or source), _digest(kind)))
+    return kind
+
+
+def _given(value: Part) -> Part:
+    """An instance that came from Python."""
+    kind = type(value)
+    if not reference_of(kind) and not kind.__module__.startswith("dist_gan."):
+        text = f"{kind.__module__}:{kind.__qualname__}"
+        _introduce(kind, Reference(text, text, _file_of(kind), _digest(kind)))
+    return value
+
+
+def _introduce(kind: type[Part], reference: Reference) -> None:
+    """`kind` is known by `reference` from now on, and has a name for people where it has no such field."""
+    _known[reference.text] = kind
+    kind.reference = reference
+    if "name" not in kind.model_fields:
+        kind.name = kind.__name__  # type: ignore[attr-defined]  # members of the unions have a field of this name
+
+
+def _placeholder(name: str, base: type[Part]) -> type[Part]:
+    """A stand-in for a class whose code must not be executed: its fields as they are, and nothing that it could do."""
+    namespace = {
+        "__module__": __name__,
+        "model_config": ConfigDict(extra="allow"),
+        "identity": lambda self: {"name": _label(name), **self.model_dump(mode="json")},
+        **{method: lambda *_: None for method in getattr(base, "__abstractmethods__", ())},
+    }
+    meta: Any = type(base)
+    kind: Any = meta("Placeholder", (base,), namespace)
+    kind.reference = Reference(name, _label(name), "", "")
+    kind.name = name
+    return kind
+
+
+def _label(name: str) -> str:
+    file, separator, kind = name.rpartition(":")
+    return f"{Path(file).name}:{kind}" if separator and file.endswith(".py") else name
+
+
+def _fields(value: Part, info: core_schema.SerializationInfo) -> Mapping[str, Any]:
+    return {key: item for key, item in value.model_dump(mode=info.mode).items() if key != "name"}
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _mistake(
+            f"cannot read {path} ({error.strerror}); a file is looked for beside the config, then in the current "
+            f"directory ({Path.cwd()})"
+        ) from None
+    path = path.resolve()
+    # By its content too: in a notebook the file may change, and what was made from the old one goes on with it.
+    name = f"own_parts_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    _can_import_from(path.parent)
+    try:
+        exec(compile(content, str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _mistake(_failure(error, path)) from error
+    return module
+
+
+def _module_of_name(name: str, text: str) -> ModuleType:
+    _can_import_from(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise _mistake(
+                f"{text}: there is no module {error.name} (neither installed, nor on PYTHONPATH, nor in the current "
+                "directory). A file is written with its ending: file.py:Class"
+            ) from None
+        raise _mistake(_failure(error, None)) from error
+    except (Exception, SystemExit) as error:
+        raise _mistake(_failure(error, None)) from error
+
+
+def _can_import_from(folder: Path) -> None:
+    """What lies beside can be imported too. Last: nothing that is installed is hidden."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _failure(error: BaseException, path: Path | None) -> str:
+    """Where an import failed: the last line of `path` that was reached, or of any file."""
+    kind = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {kind}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if path and Path(frame.filename) == path] or frames
+    return f"{own[-1].filename}, line {own[-1].lineno}: {kind}"
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    return isinstance(value, type) and value.__module__ == module.__name__
+
+
+def _file_of(kind: type) -> str:
+    try:
+        return inspect.getsourcefile(kind) or ""
+    except (TypeError, OSError):
+        return ""
+
+
+def _digest(kind: type) -> str:
+    """SHA-256 of the file that defines `kind`; of its own lines where that is a script or a notebook, which changes
+    for other reasons; empty where neither can be had."""
+    try:
+        if kind.__module__ == "__main__":
+            return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+        return hashlib.sha256(Path(_file_of(kind)).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
+
+
+def _mistake(text: str) -> PydanticCustomError:
+    # The text is a template there: braces of its own must not be taken for places.
+    return PydanticCustomError(MISTAKE, "{text}", {"text": text})

@@ -1,0 +1,216 @@
+"""What every Part must hold, whoever wrote it. Tests ask it of the built-in ones, debug mode of a user's own.
+
+Everything runs on the CPU with small made-up inputs. The first statement that does not hold raises CheckFailed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dist_gan.config.schema import Config
+from dist_gan.data import Source, Stream
+from dist_gan.errors import CheckFailed, RunError
+from dist_gan.game.player import OptimizerState
+from dist_gan.game.purity import PurityGuard
+from dist_gan.networks import Recipe
+from dist_gan.objective.augment import Augment
+from dist_gan.objective.losses import Loss
+from dist_gan.objective.penalties import GeneratorPenalty, Penalty
+from dist_gan.optim.optimizers import Optimizer
+from dist_gan.optim.schedules import Schedule
+from dist_gan.own_parts import owned
+from dist_gan.part import Part
+from dist_gan.run.objective_contracts import (
+    Hold,
+    augment_contract,
+    copy_of,
+    generator_penalty_contract,
+    is_close,
+    is_finite,
+    is_same,
+    loss_contract,
+    made_up_bits,
+    penalty_contract,
+)
+from dist_gan.sampling.generate import sample_latents
+from dist_gan.shapes import DataShape, ImageShape
+
+CPU = torch.device("cpu")
+SMALL = ImageShape(3, 8, 8)
+CLASSES = 3
+"""Of conditional networks, for which the data is not opened here."""
+
+
+def check_own_parts(config: Config) -> int:
+    """Check every part of a user's own in `config`; returns how many statements held. Raises CheckFailed."""
+    classes = CLASSES if config.networks.is_conditional else 0
+    shape = DataShape(config.data.shape, classes)
+    return sum(check(part, shape, key) for key, part in owned(config))
+
+
+def check(part: Part, shape: DataShape = DataShape(SMALL), key: str = "") -> int:  # noqa: B008  # it is immutable
+    """Check one Part; returns how many statements held.
+
+    Args:
+        part: of any kind.
+        shape: of images, for those that care.
+        key: what messages call it.
+
+    Raises:
+        CheckFailed: a statement does not hold, or the part fails.
+    """
+    name = f"{key or 'part'} ({type(part).__name__})"
+    held = 0
+
+    def hold(holds: bool, what: str) -> None:
+        nonlocal held
+        if not holds:
+            raise CheckFailed(f"debug: {name}: it must hold that {what}")
+        held += 1
+
+    checks: Mapping[type[Part], Callable[[Any, DataShape, Hold], None]] = {
+        Loss: loss_contract,
+        Penalty: penalty_contract,
+        GeneratorPenalty: generator_penalty_contract,
+        Augment: augment_contract,
+        Recipe: _recipe,
+        Optimizer: _optimizer,
+        Schedule: _schedule,
+        Source: _source,
+    }
+    for kind, function in checks.items():
+        if isinstance(part, kind):
+            try:
+                function(part, shape, hold)
+            except RunError as error:
+                raise error if isinstance(error, CheckFailed) else CheckFailed(f"debug: {name}: {error}") from None
+            except Exception as error:
+                raise CheckFailed(f"debug: {name} fails: {type(error).__name__}: {error}") from error
+    return held
+
+
+def _recipe(recipe: Recipe, shape: DataShape, hold: Hold) -> None:
+    mistakes = recipe.mistakes(shape.image)
+    hold(not mistakes, f"it can make images of {'x'.join(map(str, shape.image))} ({'; '.join(mistakes)})")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        networks = recipe.build(shape, 3)
+        torch.manual_seed(2)
+        again = recipe.build(shape, 3)
+        other = recipe.build(shape, 4)
+    states = [[net.state_dict() for net in pair] for pair in (networks, again, other)]
+    hold(all(is_same(a, b) for a, b in zip(states[0], states[1], strict=True)), "weights follow from the seed alone")
+    hold(not all(is_same(a, b) for a, b in zip(states[0], states[2], strict=True)), "another seed gives other weights")
+    G, D = networks
+    G.train()
+    D.train()
+    each = recipe.batch_multiple
+    n = 2 * each
+    latents = sample_latents(0, range(n), G.latent)
+    condition = torch.arange(n) % shape.classes if recipe.is_conditional and shape.classes else None
+    g_bits, d_bits = made_up_bits(G.noise_bits, n), made_up_bits(D.noise_bits, n)
+    with PurityGuard(networks).watching():
+        images = G(latents, condition, g_bits)
+        logits = D(images, condition, d_bits)
+    hold(images.shape == (n, *shape.image), f"G makes images {[n, *shape.image]}; it makes {list(images.shape)}")
+    hold(images.abs().max().item() <= 1, "G's images lie in [-1, 1]")
+    hold(logits.shape == (n,), f"D gives one logit a sample, [N]; it gives {list(logits.shape)}")
+    hold(is_finite(images) and is_finite(logits), "images and logits are finite")
+    (logits.sum() + images.square().sum()).backward()
+    for player, network in zip("GD", networks, strict=True):
+        for name, parameter in network.named_parameters():
+            hold(
+                not parameter.requires_grad or parameter.grad is not None,
+                f"{player}.{name} takes part in every forward (its gradient is missing)",
+            )
+    with torch.no_grad():
+        for part in (slice(each), slice(each, n)):
+            own = None if condition is None else condition[part]
+            hold(
+                is_close(G(latents[part], own, g_bits[part]), images[part], 1e-4),
+                f"G makes the same images in microbatches of {each}",
+            )
+            hold(
+                is_close(D(images[part], own, d_bits[part]), logits[part], 1e-4),
+                f"D gives the same logits in microbatches of {each}",
+            )
+        hold(is_finite(G.eval()(latents, condition)), "G works in eval mode, without noise")
+
+
+def _optimizer(optimizer: Optimizer, _: DataShape, hold: Hold) -> None:
+    def made() -> tuple[nn.Module, torch.optim.Optimizer, Tensor]:
+        network, rate = nn.Linear(3, 2), torch.tensor(optimizer.learning_rate)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape))
+        return network, optimizer.build(list(network.parameters()), rate), rate
+
+    def step(network: nn.Module, built: torch.optim.Optimizer, value: float) -> None:
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, value) * torch.arange(1, parameter.numel() + 1).view_as(
+                parameter
+            )
+        optimizer.step(built, torch.tensor(0.0 if math.isfinite(value) else 1.0))
+
+    network, built, rate = made()
+    start = copy_of(network.state_dict())
+    for value in (1.0, -0.5, 0.25):
+        step(network, built, value)
+    hold(not is_same(start, network.state_dict()), "a step moves the weights")
+    hold(all(is_finite(p) for p in network.parameters()), "weights stay finite")
+
+    kept, state = copy_of(network.state_dict()), OptimizerState(built, network)
+    saved = copy_of(state.state())
+    step(network, built, math.nan)
+    hold(is_same(kept, network.state_dict()), "a gradient that is not finite leaves the weights as they were")
+    hold(is_same(saved, state.state()), "a gradient that is not finite leaves the optimizer's state as it was")
+
+    second, built_again, _rate = made()
+    second.load_state_dict(kept)
+    OptimizerState(built_again, second).load(saved)
+    hold(is_same(saved, OptimizerState(built_again, second).state()), "its state can be saved and loaded")
+    step(network, built, 0.75)
+    step(second, built_again, 0.75)
+    hold(is_same(network.state_dict(), second.state_dict()), "after a load it goes on to the bit")
+
+    kept = copy_of(network.state_dict())
+    rate.zero_()
+    step(network, built, 1.0)
+    hold(
+        is_same(kept, network.state_dict()), "it reads the learning rate from its tensor at each step: 0 moves nothing"
+    )
+    if type(optimizer).model_fields.get("schedule"):
+        _schedule(optimizer.schedule, DataShape(SMALL), hold)
+
+
+def _schedule(schedule: Schedule, _: DataShape, hold: Hold) -> None:
+    moments = [0, 1, 64, 1_000, 100_000, 10_000_000, 10**12]
+    factors = [schedule.factor(images) for images in moments]
+    hold(all(math.isfinite(factor) and factor >= 0 for factor in factors), "factors are finite, and never negative")
+    again = [schedule.factor(images) for images in reversed(moments)][::-1]
+    hold(factors == again, "a factor follows from the images seen alone, in whatever order it is asked for")
+
+
+def _source(source: Source, _: DataShape, hold: Hold) -> None:
+    first, second = source.open(CPU), source.open(CPU)
+    hold(first.fingerprint == second.fingerprint != "", "its fingerprint is the same each time it is opened")
+    hold(len(first) == len(second) > 0, "it has images, the same number each time")
+    hold(tuple(first.shape) == tuple(source.shape), f"its images have its shape, {tuple(source.shape)}")
+    count = min(4, len(first))
+
+    def read(dataset: Any) -> tuple[Tensor, Tensor]:
+        stream = Stream(dataset, seed=0, batch_size=count, rank=0, processes=1, device=CPU)
+        raw: tuple[Tensor, Tensor] = next(dataset.batches(iter([range(count)]), stream._order, stream._choose))
+        return raw
+
+    (images, labels), (images_again, labels_again) = read(first), read(second)
+    hold(images.dtype == torch.uint8, f"images are uint8; they are {images.dtype}")
+    hold(images.shape == (count, *source.shape), f"a batch is {[count, *source.shape]}; it is {list(images.shape)}")
+    hold(torch.equal(images, images_again) and torch.equal(labels, labels_again), "the same samples come each time")
+    hold(len(labels) in (0, count), "there is a label for each image, or none")
+    if len(labels):
+        inside = bool(((labels >= 0) & (labels < len(first.classes))).all())
+        hold(labels.dtype == torch.int64 and inside, "labels are int64 numbers of its classes")

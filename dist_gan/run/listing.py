@@ -1,0 +1,33 @@
+"""What folders hold, seen from outside: nothing here needs a lock (or `fcntl`, which not every system has)."""
+
+import os
+import re
+from pathlib import Path
+
+from dist_gan.errors import InputOutputError
+
+CHECKPOINT = re.compile(r"images-[0-9]{12,}")
+"""The name of a checkpoint's folder."""
+
+
+def checkpoints_in(parent: Path) -> list[Path]:
+    """The folders below `parent` that are named as checkpoints are, the oldest first. Raises as `entries_of`."""
+    return sorted(parent / e.name for e in entries_of(parent) if CHECKPOINT.fullmatch(e.name) and e.is_dir())
+
+
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in it; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> InputOutputError:
+    """The error that ends a run where something is there and cannot be read."""
+    return InputOutputError(
+        f"{path} cannot be read ({error.strerror}). Nothing was changed: give the same command again when it can"
+    )

@@ -1,0 +1,278 @@
+"""Parts of a user's own: found, validated, explained, recorded, and never imported where the user did not ask."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dist_gan.config.command_line import configured, dump, load, parse
+from dist_gan.config.explain import differences, help_text
+from dist_gan.config.schema import Config
+from dist_gan.errors import ConfigError
+from dist_gan.own_parts import code_of, owned
+from dist_gan.run.restore import load_generator
+from tests.support import own_parts
+from tests.support.commands import command, sample, train
+from tests.support.runs import SMALL, newest, run
+
+MINE = '''
+from pathlib import Path
+from pydantic import Field
+from torch.nn.functional import softplus
+from dist_gan.data import Generated
+from dist_gan.networks.mlp import MLP
+from dist_gan.objective.augment import Augment
+from dist_gan.objective.losses import Loss
+from dist_gan.objective.penalties import R1
+from dist_gan.optim.optimizers import SGD
+from dist_gan.optim.schedules import Schedule
+
+Path(__file__).with_name("imported").touch()
+
+class Steep(Loss):
+    """Cross entropy of steeper logits."""
+
+    slope: float = Field(1.0, gt=0)
+    """How steep."""
+
+    def discriminator(self, real, fake):
+        return softplus(-self.slope * real) + softplus(self.slope * fake)
+
+    def generator(self, real, fake):
+        return softplus(-self.slope * fake)
+
+class Step(Schedule):
+    name: str = "step"
+    at: int = 1000
+
+    def factor(self, images_seen):
+        return 1.0 if images_seen < self.at else 0.1
+
+class Double(R1):
+    def penalty(self, images, logits):
+        return 2 * super().penalty(images, logits)
+
+class Mirror(Augment):
+    def __call__(self, images, bits, state=None):
+        return images.flip(3)
+
+class Wide(MLP):
+    """An MLP of another name."""
+
+class Discs(Generated):
+    pass
+
+class Slow(SGD):
+    pass
+
+class Half(Loss):
+    def discriminator(self, real, fake):
+        return fake - real
+'''
+ALL = [
+    "objective.loss={name: mine.py:Steep, slope: 2}",
+    "objective.penalties=[{name: mine.py:Double, weight: 0.5}]",
+    "augment={name: mine.py:Mirror}",
+    "networks={name: mine.py:Wide, width: 4}",
+    "data={name: mine.py:Discs, size: 8}",
+    "generator_optimizer={name: mine.py:Slow, schedule: {name: mine.py:Step, at: 64}}",
+]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of parts in the current directory."""
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def mistakes(*arguments: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        configured(arguments)
+    return str(caught.value)
+
+
+def test_every_kind_is_taken_dumped_and_read_back(mine: Path) -> None:
+    config = load(None, ALL)
+    assert {key: type(part).__name__ for key, part in owned(config)} == {
+        "objective.loss": "Steep",
+        "objective.penalties.0": "Double",
+        "augment": "Mirror",
+        "networks": "Wide",
+        "data": "Discs",
+        "generator_optimizer": "Slow",
+        "generator_optimizer.schedule": "Step",
+    }
+    assert config.objective.loss.slope == 2  # type: ignore[union-attr]  # it is Steep
+    assert "name: mine.py:Steep" in dump(config)
+    assert parse(dump(config)) == config
+    assert config.identity()["objective"]["loss"] == {"name": "mine.py:Steep", "slope": 2.0}
+    assert {file for file, _ in code_of(config).values()} == {str(mine)}
+    assert len({digest for _, digest in code_of(config).values()}) == 1
+
+
+def test_a_file_is_found_beside_the_config_and_written_alike(
+    tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text("objective: {loss: {name: 'mine.py:Steep'}}")
+    beside = load("mine.yaml", ["objective.loss.slope=3"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    from_elsewhere = load("../mine.yaml", ["objective.loss.slope=3"])
+    by_path = load(None, [f"objective.loss={{name: {mine}:Steep, slope: 3}}"])
+    assert beside.objective.loss.slope == 3  # type: ignore[union-attr]
+    assert differences(beside, from_elsewhere) == differences(beside, by_path) == []
+    # the same reference however it is spelled: the block goes on instead of starting afresh
+    again = load("../mine.yaml", ["objective.loss.slope=3", "objective.loss.name=../mine.py:Steep"])
+    assert again.objective.loss.slope == 3  # type: ignore[union-attr]
+
+
+def test_a_module_is_found_by_its_name(tmp_path: Path, mine: Path) -> None:
+    (tmp_path / "mine_package").mkdir()
+    (tmp_path / "mine_package" / "losses.py").write_text(MINE)
+    config = load(None, ["objective.loss={name: mine_package.losses:Steep, slope: 4}"])
+    assert parse(dump(config)) == config
+    assert config.identity()["objective"]["loss"]["name"] == "mine_package.losses:Steep"
+    assert code_of(config)["objective.loss"][0].endswith("losses.py")
+
+
+MISTAKES = [
+    (
+        "objective.loss={name: mine.py:Steep, slpe: 2}",
+        "objective.loss.slpe: unknown key; did you mean objective.loss.sl",
+    ),
+    ("objective.loss={name: mine.py:Steep, slope: -2}", "objective.loss.slope: expected greater than 0, got -2"),
+    (
+        "objective.penalties=[{name: mine.py:Double, wight: 2}]",
+        "objective.penalties.0.wight: unknown key; did you mean",
+    ),
+    ("objective.loss.name=mine.py:Stee", "objective.loss.name: mine.py has no class 'Stee'; it has Steep, Step"),
+    ("objective.loss.name=mine.py:Step", "mine.py:Step is no subclass of dist_gan.objective.losses.Loss"),
+    ("objective.loss.name=mine.py:Half", "mine.py:Half does not define generator"),
+    ("objective.loss.name=theirs.py:Steep", "objective.loss.name: cannot read theirs.py (No such file"),
+    ("objective.loss.name=broken.py:Steep", "broken.py, line 2: ZeroDivisionError: division by zero"),
+    ("objective.loss.name=torn.py:Steep", "torn.py, line 1: SyntaxError"),
+    ("objective.loss.name=leaves.py:Steep", "leaves.py, line 1: SystemExit: 3"),
+    ("objective.loss.name=no.such.module:Steep", "there is no module no (neither installed"),
+    ("objective.loss.name=dist_gan.objective.losses:Hinge", "is built in: name=hinge"),
+    ("networks.name=mine.py:Steep", "mine.py:Steep is no subclass of dist_gan.networks.base.Recipe"),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), MISTAKES, ids=lambda text: text[:50])
+def test_mistakes_are_explained(mine: Path, override: str, expected: str) -> None:
+    mine.with_name("broken.py").write_text("x = 1\nx / 0\n")
+    mine.with_name("torn.py").write_text("class:\n")
+    mine.with_name("leaves.py").write_text("raise SystemExit(3)\n")
+    text = mistakes(override)
+    assert expected in text
+    assert len(text.splitlines()) == 1, text
+
+
+def test_help_shows_them_with_the_config(mine: Path) -> None:
+    text = help_text(load(None, ALL))
+    assert "objective.loss.name=mine.py:Steep: Cross entropy of steeper logits." in text
+    assert re.search(r"objective\.loss\.slope=2\.0 +\(float\) +How steep\.", text)
+    assert "mine.py" not in help_text(Config())
+    done = command(str(Path(train.__file__)), "--help", ALL[0], cwd=mine.parent)
+    assert "mine.py:Steep" in done.stdout
+
+
+def test_instances_from_python_are_named_by_their_class(mine: Path) -> None:
+    config = Config(augment=own_parts.Controlled(step=0.1))  # type: ignore[arg-type]  # not of the union
+    assert config.identity()["augment"] == {"name": "tests.support.own_parts:Controlled", "target": -1.0, "step": 0.1}
+    assert parse(dump(config)) == config
+    with pytest.raises(ConfigError, match=r"objective\.loss\.real_target: expected less than or equal to 1, got 3"):
+        Config(objective={"loss": {"name": "hinge"}, "los": 1} | {"loss": {"name": "minimax", "real_target": 3}})
+    with pytest.raises(ConfigError, match="imges: unknown key; did you mean images"):
+        Config(imges=3)  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def finished(mine: Path) -> Path:
+    """A run with all kinds of parts."""
+    folder = mine.parent / "run"
+    assert run(folder, 128, *ALL, small=SMALL[2:]) == 0
+    mine.with_name("imported").unlink()
+    return folder
+
+
+def test_a_run_goes_on_until_the_code_changes(mine: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(newest(finished).state["code"]["objective.loss"]) == 64
+    assert run(finished, 256, *ALL, small=SMALL[2:]) == 0
+    mine.write_text(MINE + "# another line\n")
+    assert run(finished, 384, *ALL, small=SMALL[2:]) == 2
+    error = capsys.readouterr().err
+    assert "code of your own has changed" in error
+    assert f"objective.loss: {mine} (SHA-256" in error
+    assert newest(finished).state["images_seen"] == 256
+    assert run(finished, 384, *ALL, "resume_with_changed_code=true", small=SMALL[2:]) == 0
+    assert run(finished, 512, *ALL, small=SMALL[2:]) == 0
+    assert run(finished, 640, *ALL[1:], small=SMALL[2:]) == 2
+    assert "objective.loss: mine.py:Steep in the run, non_saturating now" in capsys.readouterr().err
+
+
+# Each in a process of its own: this one has the classes already, by its own configs.
+UNTRUSTED = {
+    "a run's config": ["-m", "dist_gan.train", "run/config.yaml", "images=256"],
+    "a checkpoint's config": ["-m", "dist_gan.train", "run/checkpoints/images-000000000128/config.yaml", "run=other"],
+    "sample": ["-m", "dist_gan.sample", "run", "count=1", "out=one.png"],
+    "load_generator": ["-c", "from dist_gan import load_generator as load; load('run')"],
+}
+
+
+@pytest.mark.parametrize("name", UNTRUSTED)
+def test_what_lies_in_a_runs_folder_executes_nothing(name: str, mine: Path, finished: Path) -> None:
+    arguments = UNTRUSTED[name]
+    done = command(*arguments, cwd=mine.parent)
+    assert done.returncode == (1 if name == "load_generator" else 2)
+    assert "trust_code=true" in done.stderr
+    assert "mine.py" in done.stderr
+    assert not mine.with_name("imported").exists()
+    trusting = [a.replace("load('run')", "load('run', trust_code=True)") for a in arguments]
+    done = command(*trusting, *([] if name == "load_generator" else ["trust_code=true"]), cwd=mine.parent)
+    assert done.returncode == 0, done.stderr
+    assert mine.with_name("imported").exists()
+
+
+def test_trust_is_given_by_the_command_alone(mine: Path, finished: Path) -> None:
+    (finished / "config.yaml").write_text("trust_code: true\n" + (finished / "config.yaml").read_text())
+    done = command("-m", "dist_gan.train", "run/config.yaml", cwd=mine.parent)
+    assert done.returncode == 2
+    assert "trust_code: it is given on the command line alone, never in a file" in done.stderr
+    assert not mine.with_name("imported").exists()
+
+
+def test_a_checkpoint_of_foreign_code_is_compared_without_it(mine: Path, finished: Path) -> None:
+    """A run's folder that names code, and a command that does not: refused by comparison, nothing imported."""
+    done = command("-m", "dist_gan.train", "run=run", "images=256", *SMALL, cwd=mine.parent)
+    assert done.returncode == 2
+    assert "objective.loss: mine.py:Steep in the run, non_saturating now" in done.stderr
+    assert not mine.with_name("imported").exists()
+
+
+def test_what_this_process_was_given_already_is_trusted(mine: Path, finished: Path) -> None:
+    assert load_generator(finished, "cpu").latent == 100
+    assert sample.main([str(finished), "count=1", f"out={mine.parent}/one.png"]) == 0
+
+
+def test_the_loss_and_the_data_need_not_be_known(tmp_path: Path, mine: Path) -> None:
+    folder = tmp_path / "run"
+    kept = [a for a in ALL if not a.startswith("networks")]
+    assert run(folder, 64, *kept, "networks={name: mlp, width: 4}", small=SMALL[2:]) == 0
+    mine.unlink()
+    done = command("-c", "from dist_gan import load_generator as load; print(load('run').latent)", cwd=tmp_path)
+    assert done.stdout.strip() == "100", done.stderr
+
+
+def test_debug_mode_checks_their_contracts(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments: list[Any] = [*ALL, "debug=true", f"run={mine.parent}/run"]
+    assert train.main([*SMALL[2:], *arguments]) == 0
+    mine.write_text(MINE.replace("return images.flip(3)", "return images - images.mean()"))
+    assert train.main([*SMALL[2:], *arguments]) == 1
+    assert (
+        "augment (Mirror): it must hold that a sample does not depend on the other samples" in capsys.readouterr().err
+    )
