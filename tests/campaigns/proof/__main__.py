@@ -35,7 +35,7 @@ SECONDS = 1800
 def main() -> int:
     """Play in all worlds, compare, print."""
     options = _options()
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
     choose = random.Random(options.seed)
     began = time.monotonic()
     failed = 0
