@@ -35,7 +35,8 @@ def test_two_nodes_of_which_one_lacks_the_data(tmp_path: Path) -> None:
         (tmp_path / node).mkdir()
     pictures(tmp_path / "0" / "images")
     out = two_nodes(tmp_path, ROOT, "data={name: folder, path: images, size: 8}", "batch_size=8")
-    assert re.search(r"^data +problem  on rank 1 \(.*\): data.path: images is not a folder$", out, re.MULTILINE), out
+    missing = r"^data +problem  on rank 1 \(.*\): data.path: images is not a folder \(No such file or directory\)$"
+    assert re.search(missing, out, re.MULTILINE), out
     assert re.search(
         rf"^shared +problem  on rank 1 \(.*\): {tmp_path}/1 is not the folder that rank 0 sees$", out, re.MULTILINE
     ), out
