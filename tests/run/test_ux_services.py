@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from dist_gan.run import checkpoint
+from dist_gan.run import tracker as tracking
 from tests.support.commands import ROOT
 from tests.support.runs import SMALL, newest, run
 from tests.support.wandb_server import wandb_server
 
 WITH_WANDB = [*(option for option in SMALL if "wandb" not in option), "track.project=faces"]
+PATIENCE = 120.0
+"""Seconds for W&B to start and finish, where a loaded machine shall not lose what is looked for."""
 needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
 
 
@@ -33,8 +36,10 @@ def shell(command: str, env: dict[str, str], cwd: Path) -> None:
 
 def online_train(env: dict[str, str], *options: str) -> str:
     plain = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    patient = f"import sys; from dist_gan.run import tracker; tracker.SERVICE_SECONDS = {PATIENCE}; "
+    patient += "from dist_gan.train import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-m", "dist_gan.train", *WITH_WANDB, *options],
+        [sys.executable, "-c", patient, *WITH_WANDB, *options],
         cwd=ROOT,
         env={**plain, **env, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -48,8 +53,9 @@ def online_train(env: dict[str, str], *options: str) -> str:
 @needs_wandb
 @pytest.mark.parametrize("counts", [True, False])
 def test_the_printed_command_uploads_all_parts_in_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], counts: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, counts: bool
 ) -> None:
+    monkeypatch.setattr(tracking, "SERVICE_SECONDS", PATIENCE)
     folder = tmp_path / "it's a run"
     for images in (1280, 2560, 3840):
         assert run(folder, images, small=WITH_WANDB) == 0
@@ -121,8 +127,9 @@ def test_status_and_checkpoints_know_what_was_trained_on(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
-def test_tensorboards_steps_never_go_back(tmp_path: Path) -> None:
+def test_tensorboards_steps_never_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is killed has logged more than its last checkpoint knows."""
+    monkeypatch.setattr(tracking, "SERVICE_SECONDS", PATIENCE)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     more = ("track.tensorboard=true", "track.every=64")

@@ -14,7 +14,7 @@ from dist_gan.sampling import generate
 from dist_gan.sampling.asked import asked_classes
 from dist_gan.sampling.generate import sample_latents
 from dist_gan.sampling.pictures import save_grid, save_image
-from tests.support.commands import sample
+from tests.support.commands import command, sample
 from tests.support.runs import SMALL, run
 
 CONDITIONAL = [*SMALL, "networks.conditional=true"]
@@ -77,6 +77,26 @@ def test_a_strip_keeps_its_class(conditional: Path, tmp_path: Path) -> None:
     assert (of_0 != of_2).any()
 
 
+def test_networks_of_ones_own_are_executed_only_when_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        'from dist_gan.networks import MLP\nprint(\'executed\')\nclass Mine(MLP):\n    """The same."""\n'
+    )
+    small = [option for option in SMALL if "networks" not in option]
+    done = command(
+        "-m", "dist_gan.train", *small, f"networks={{name: '{tmp_path}/mine.py:Mine', width: 4}}", "images=256",
+        f"run={tmp_path}/r",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    refused = command("-m", "dist_gan.sample", f"{tmp_path}/r", f"out={tmp_path}/x.png")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "trust_code=true" in refused.stderr
+    trusted = command("-m", "dist_gan.sample", f"{tmp_path}/r", f"out={tmp_path}/x.png", "trust_code=true")
+    assert trusted.returncode == 0, trusted.stderr
+    assert "executed" in trusted.stdout
+
+
 def test_names_numbers_and_all() -> None:
     names = ["cat", "dog", "0", "salt, pepper"]
     assert asked_classes("all", names) == [0, 1, 2, 3]
@@ -101,6 +121,7 @@ def test_names_numbers_and_all() -> None:
         (["seed=9223372036854775808"], "seed: at most 9,223,372,036,854,775,807, got 9223372036854775808"),
         (["seed=-1"], "seed: expected something like seed=0, got 'seed=-1'"),
         (["count=99999999999999999999"], "count: at most 1,000,000,000,000"),
+        (["trust_code=yes"], "trust_code: expected true or false, got 'yes'"),
         (["cuont=3"], "did you mean count?"),
         (["out=x.gif"], r"out: cannot write a file ending in .gif. Expected .png, .jpg, .jpeg, .webp \(a grid\), .npy"),
         (["out=runs/v1.5"], "a folder: a name without an ending, or runs/v1.5/"),
