@@ -102,7 +102,7 @@ class Config(Part):
     a checkpoint of the same config, from which the run goes on exactly where it has none of its own."""
     resume_with_changed_code: bool = free(False)
     """Go on although the code of a part of your own has changed since the checkpoint: it may make another model."""
-    begin_from: str = ""
+    begin_from: PathText = ""
     """A run or checkpoint from whose weights (of G, D and the average) this *new* run begins, whatever else its config
     says. It counts from 0 images; once it has checkpoints of its own, they win. Empty: from initial weights."""
     begin_from_optimizers: bool = False

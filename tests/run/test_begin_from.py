@@ -1,5 +1,6 @@
 """A new run from the weights of another, and layers of D that do not move."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_its_own_checkpoints_win_and_the_parentage_stays(tmp_path: Path, parent:
     assert begun(parts, Path(f"{parent}/"), 640) == 0
     assert_same(newest(whole), newest(parts))
     assert newest(parts).state["parent"] == newest(whole).state["parent"]
+
+
+def test_a_parent_is_needed_once(tmp_path: Path, parent: Path) -> None:
+    own = tmp_path / "parent"
+    shutil.copytree(parent, own)
+    assert begun(tmp_path / "run", own, 64) == 0
+    shutil.rmtree(own)
+    assert begun(tmp_path / "run", own, 128) == 0
+    assert newest(tmp_path / "run").state["parent"]["images_seen"] == 640
 
 
 def test_another_parent_is_another_run(tmp_path: Path, parent: Path, capsys: pytest.CaptureFixture[str]) -> None:
