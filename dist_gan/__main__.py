@@ -1,4 +1,4 @@
-"""`python -m dist_gan COMMAND ...` and `dist-gan COMMAND ...`: all commands in one place. Only the chosen one is imported."""
+"""`python -m dist_gan COMMAND ...` and `dist-gan COMMAND ...`: all commands. Only the chosen one is imported."""
 
 import difflib
 import runpy
