@@ -1,4 +1,4 @@
-"""Metrics and images out: `metrics.jsonl` always; W&B and TensorBoard beside the training, never in its way."""
+"""Where metrics and pictures go: `metrics.jsonl` always; W&B and TensorBoard, which never delay or end training."""
 
 import importlib.util
 import netrc
@@ -21,8 +21,7 @@ WANDB, TENSORBOARD = "W&B", "TensorBoard"
 
 
 class Tracker:
-    """Rank 0's. What goes out to services is handed to a thread of its own: training neither waits for it nor fails
-    with it."""
+    """Rank 0's tracker. Each service has a thread of its own: training neither waits for it nor fails with it."""
 
     def __init__(
         self,
@@ -48,9 +47,9 @@ class Tracker:
         self.folder = folder
         self.wandb_id = wandb_id or secrets.token_hex(4)
         self.services = ["metrics.jsonl"]
-        """Where metrics go, for people."""
+        """Where metrics go, as text."""
         self.upload = ""
-        """The command that sends all parts of this run to W&B, where it is offline."""
+        """The command that uploads all parts of this run to W&B, where it is offline."""
         self._warn = warn
         self._mailboxes: list[_Mailbox] = []
         mode = "disabled" if recipe.wandb == "disabled" else wandb_mode(recipe)
@@ -94,18 +93,18 @@ class Tracker:
         self.close()
 
     def close(self) -> bool:
-        """Send what is left; wait `SERVICE_SECONDS` at most. Whether all is gone out."""
+        """Send what is left, and wait `SERVICE_SECONDS` at most. Returns whether everything was sent."""
         return all([mailbox.close() for mailbox in self._mailboxes])
 
     def _installed(self, package: str, *, needed: bool) -> bool:
         there = importlib.util.find_spec(package) is not None
         if not there and needed:
-            self._warn(f"{package} is not installed: nothing goes there; metrics.jsonl has it all")
+            self._warn(f"{package} is not installed: nothing goes there; metrics.jsonl has everything")
         return there
 
 
 class _Mailbox:
-    """A service behind a queue and a thread. The first failure closes it, and is told once."""
+    """A service with a queue and a thread. The first failure closes it, and is reported once."""
 
     def __init__(self, name: str, start: Callable[[], "_Service"], warn: Callable[[str], None]) -> None:
         self.name = name
@@ -150,7 +149,7 @@ class _Mailbox:
         if self.alive:
             self.alive = False
             first_line = reason.strip().splitlines()[0]
-            self.warn(f"{self.name} is left alone from now on ({first_line}); metrics.jsonl goes on")
+            self.warn(f"{self.name} is not used any more ({first_line}); metrics.jsonl still gets everything")
 
 
 class _Service:
@@ -206,7 +205,7 @@ def _started(tracker: Any) -> Any:
 
 
 def wandb_mode(recipe: Track) -> str:
-    """What W&B would do, where it is installed: online, offline or disabled; WANDB_MODE wins."""
+    """The mode of W&B, where it is installed: online, offline or disabled. WANDB_MODE overrides the config."""
     mode = os.environ.get("WANDB_MODE") or (_wandb_mode() if recipe.wandb == "auto" else recipe.wandb)
     return "offline" if mode == "dryrun" else mode  # its old name
 
@@ -234,10 +233,10 @@ def _place(folder: RunFolder) -> dict[str, Any]:
 
 
 def upload_command(run: Path, wandb_id: str) -> str:
-    """The shell command that sends all offline parts of a run to W&B, in order.
+    """The shell command that uploads all offline parts of a run to W&B, in order.
 
-    Every start of a run writes a part of its own, named after its time and the run's id, so that the shell's order is
-    that of time. Parts that were sent before are passed over by `wandb sync` itself.
+    Every start of a run writes a part of its own, named after its time and the run's id, so the shell puts them in the
+    order of time. `wandb sync` itself skips parts that were uploaded before.
     """
     return f"wandb sync {shlex.quote(str(run / 'wandb'))}/offline-run-*-{wandb_id}"
 
