@@ -1,14 +1,14 @@
-"""`accelerate launch` for several processes, with some things mended (seen with accelerate 1.15, torch 2.14).
+"""`accelerate launch` for several processes, with some repairs (observed with accelerate 1.15, torch 2.14).
 
-SIGTERM, SIGINT and SIGUSR1 go on to the ranks and nothing else happens: they save, and this ends when they have. The
-launcher itself would end by SIGUSR1 and leave orphans, and kill ranks that still save 30 seconds after a SIGTERM. When
-a rank has failed the others have a few seconds to name it, where the launcher would wait 30 for one that is stopped.
-And its failure gives its exit code and at most a line, where the launcher would give 1 and a traceback. Several nodes
-that have ended well report nothing of how they lost the head node's store, which closes first (torch shows a
-traceback).
+- SIGTERM, SIGINT and SIGUSR1 are passed on to the ranks, which save and end; then this ends. accelerate itself would be
+  ended by SIGUSR1 and leave orphans, and after a SIGTERM it would kill ranks that still save after 30 seconds.
+- When a rank has failed, the others have a few seconds to name it. accelerate would wait 30 seconds for a stopped one.
+- The exit code is that of the failed rank, with one line at most. accelerate would return 1 and show a traceback.
+- Nodes that have ended cleanly do not report that they lost the head node's store, which closes first. torch would show
+  a traceback.
 
-torch waits for the other nodes in C++, where no signal is answered, for ten minutes. So all that happens in a thread
-here, while this one answers signals and ends the wait after the run's `timeout`.
+torch waits up to ten minutes for the other nodes, in C++, where signals have no effect. So it runs in a thread here,
+while the main thread answers signals and ends the wait after the run's `timeout`.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.
 UNUSABLE, NOT_MET = 2, 6
 """Exit codes, as in dist_gan/errors.py: a mistake in the launch; another process is not there."""
 waiting: deque[int] = deque()
-"""Signals that are to be passed on as soon as there is a rank."""
+"""Signals to be passed on as soon as the ranks are started."""
 begun, there = threading.Event(), threading.Event()
-"""The nodes have met, so that the ranks are started; they are started."""
+"""`begun`: the nodes have met, and the ranks are about to start. `there`: the ranks are started."""
 
 
 class Nodes(NamedTuple):
-    """What this launcher was asked for."""
+    """The nodes, as the command line says."""
 
     number: int
     rank: int
@@ -73,7 +73,7 @@ def main() -> int:
         print(f"launcher: {problem}", file=sys.stderr)
         return UNUSABLE
     if nodes.number > 1:
-        arguments.rdzv_conf = f"timeout={int(nodes.seconds + 2 * SLACK)}"  # torch's own complaint comes after ours
+        arguments.rdzv_conf = f"timeout={int(nodes.seconds + 2 * SLACK)}"  # torch's own error comes after ours
     codes: list[int] = []
     thread = threading.Thread(
         target=lambda: codes.append(launch(lambda: launch_command(arguments), nodes)), daemon=True
@@ -85,17 +85,17 @@ def main() -> int:
         if nodes.number > 1 and not begun.is_set() and time.monotonic() > deadline:
             end(NOT_MET, not_met(nodes))
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the ranks have ended, and how is all there is to say
-    return codes[0] if codes else 1  # else the thread has shown why
+        signal.signal(number, signal.SIG_IGN)  # the ranks have ended; only the exit code is left
+    return codes[0] if codes else 1  # without a code, the thread has shown a traceback
 
 
 def launch(action: Callable[[], object], nodes: Nodes) -> int:
-    """Do it, and return the exit code."""
+    """Run `action`, which launches; returns the exit code."""
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # What they would say is reported below, shorter.
+    # Their messages are reported below, in short.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "exit barrier" not in record.getMessage())
@@ -132,7 +132,7 @@ def launch(action: Callable[[], object], nodes: Nodes) -> int:
 
 
 def answer(number: int, frame: FrameType | None) -> None:
-    """Signals go on to the ranks; where these are not begun yet, this ends."""
+    """Pass a signal on to the ranks; before they are started, end."""
     if not begun.is_set():
         end(128 + number, "")
     waiting.append(number)
@@ -141,7 +141,7 @@ def answer(number: int, frame: FrameType | None) -> None:
 
 
 def pass_on() -> None:
-    """Each rank is in a session of its own: neither the terminal nor the end of this process reaches it."""
+    """Send waiting signals to the ranks. Each has a session of its own, so the terminal's signals do not reach it."""
     while waiting:
         number = waiting.popleft()
         for rank in psutil.Process().children():
@@ -174,21 +174,23 @@ def cannot_listen(port: int) -> str:
 
 
 def not_met(nodes: Nodes, detail: str = "") -> str:
-    """What to say where the nodes did not come together."""
+    """The message where the nodes did not meet."""
     where = f"{nodes.head}:{nodes.port}"
     ask = f"Does the same command run on all {nodes.number} nodes, with --rank 0 to {nodes.number - 1}"
     if nodes.rank == 0:
-        return f"not all {nodes.number} nodes came to {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
+        return (
+            f"not all {nodes.number} nodes reached {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
+        )
     try:
         socket.create_connection((nodes.head, nodes.port), SLACK).close()
-        why = detail.strip().partition("\n")[0] or "it answers, and not all nodes are there"
+        why = detail.strip().partition("\n")[0] or "it answers, but not all nodes are there"
     except OSError as error:
         why = str(error.strerror or error)
     return f"node {nodes.rank} did not meet the others at the head, {where}, in {nodes.seconds:g} s ({why}). {ask}?"
 
 
 def end(code: int, message: str) -> NoReturn:
-    """Now: the thread that launches waits where nothing interrupts it."""
+    """End now: the thread that launches waits where nothing can interrupt it."""
     if message:
         print(f"launcher: {message}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):

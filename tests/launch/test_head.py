@@ -16,7 +16,7 @@ def nodes(rank: int, port: str) -> list[str]:
     return ["--nodes", "2", "--rank", str(rank), "--head", "127.0.0.1", "--port", port, "-n", "1", *SMALL, "images=64"]
 
 
-@pytest.mark.parametrize(("rank", "expected"), [(1, "(Connection refused)"), (0, "not all 2 nodes came to 127.0.0.1:")])
+@pytest.mark.parametrize(("rank", "expected"), [(1, "(Connection refused)"), (0, "not all 2 nodes reached 127.0.0.1:")])
 def test_a_node_alone_ends_after_timeout_and_names_the_heads_address(rank: int, expected: str, tmp_path: Path) -> None:
     port = free_port()
     code, out, error = done(tmp_path, "multi_node.sh", *nodes(rank, port), "timeout=5", "run=a")
