@@ -178,9 +178,7 @@ def not_met(nodes: Nodes, detail: str = "") -> str:
     where = f"{nodes.head}:{nodes.port}"
     ask = f"Does the same command run on all {nodes.number} nodes, with --rank 0 to {nodes.number - 1}"
     if nodes.rank == 0:
-        return (
-            f"not all {nodes.number} nodes reached {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
-        )
+        return f"not all {nodes.number} nodes reached {where} in {nodes.seconds:g} s. {ask}, and can they reach it?"
     try:
         socket.create_connection((nodes.head, nodes.port), SLACK).close()
         why = detail.strip().partition("\n")[0] or "it answers, but not all nodes are there"
