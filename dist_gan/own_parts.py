@@ -27,8 +27,8 @@ from pydantic_core import PydanticCustomError, core_schema
 from dist_gan.part import Part, Reference
 
 Code = Literal["run", "known", "inert"]
-"""What may happen to code that a config names: it is imported; only classes that this process has imported already are
-taken, others are refused; or, besides, others are read as data alone, which is enough to compare."""
+"""What may happen to code that a config names. run: it is imported. known: only classes that this process has imported
+already are used, others are refused. inert: others are read as data only, which is enough to compare."""
 
 _code: ContextVar[tuple[Code, frozenset[str]]] = ContextVar("code", default=("run", frozenset()))
 _known: dict[str, type[Part]] = {}
@@ -39,7 +39,7 @@ MISTAKE = "own_part"
 
 @contextmanager
 def reading(code: Code, named: Iterable[str] = ()) -> Iterator[None]:
-    """Inside, configs are validated so; but what is `named`, by the user's own command, may be imported."""
+    """Inside, configs are validated in this way; what is `named` by the user's own command may be imported."""
     token = _code.set((code, frozenset(named)))
     try:
         yield

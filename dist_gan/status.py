@@ -1,6 +1,6 @@
 """What runs, how far, how fast, until when: `python -m dist_gan.status [RUN_FOLDER ...]`, from the files alone.
 
-It looks on from any machine that sees the folders, while they are trained in, and imports neither torch nor the run.
+It works on any machine that sees the folders, also while a run trains in them, and imports neither torch nor the run.
 """
 
 import sys
@@ -17,8 +17,8 @@ from dist_gan.run.listing import checkpoints_in
 
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]
 
-What the runs are doing, how far they are and when they end. Without a folder: all runs below runs/. A folder that holds
-several runs, such as a sweep's, stands for these.
+What the runs are doing, how far they are and when they end. Without a folder: all runs below runs/. For a folder with
+several runs, such as a sweep's: all of them.
 """
 COLUMNS = ("run", "state", "images", "images/s", "ends in", "last checkpoint", "restarts", "where")
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(run: RunFolder, now: float) -> dict[str, str]:
-    """Column -> text, and `why`: the reason of an end that was not in good order. `now`: seconds since the epoch."""
+    """Column -> text, and `why`: the reason where it did not end cleanly. `now`: seconds since the epoch."""
     try:
         status = run.read_status()
     except OSError as error:
@@ -56,7 +56,7 @@ def describe(run: RunFolder, now: float) -> dict[str, str]:
     silent = now - _sign_of_life(run, status)
     if alive and silent > VANISHED_SECONDS:
         state, alive = "vanished", False
-        why = f"it said that it was {status['state']}, and gave its last sign of life {duration(silent)} ago"
+        why = f"it said that it was {status['state']}, but has not been heard of for {duration(silent)}"
     else:
         why = status.get("reason", "") if state == "failed" else ""
     rate = status.get("images_per_second")

@@ -42,10 +42,10 @@ def test_while_it_runs_and_when_it_vanished(tmp_path: Path) -> None:
         assert found["why"] == ""
         process.kill()
         process.wait()
-    assert row(tmp_path)["state"] == "running", "it may yet give a sign of life"
+    assert row(tmp_path)["state"] == "running", "it may still be alive"
     later = row(tmp_path, time.time() + 3600)
     assert later["state"] == "vanished"
-    assert later["why"] == "it said that it was running, and gave its last sign of life 60 min ago"
+    assert later["why"] == "it said that it was running, but has not been heard of for 60 min"
     assert later["ends in"] == ""
 
 

@@ -1,4 +1,4 @@
-"""What people read of a config: its keys and their meaning, mistakes in it, differences between two."""
+"""Texts about configs: their keys and meaning, mistakes in them, differences between two."""
 
 import difflib
 import types
@@ -17,7 +17,7 @@ USAGE = """usage: accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=
   --help           this text
 
 Without CONFIG.yaml the defaults below are used: the fully-connected GAN on MNIST. Setting a block's name starts that
-block afresh: networks.name=dcgan. Values are YAML: objective.penalties='[{name: r1, weight: 5}]'.
+block from its defaults: networks.name=dcgan. Values are YAML: objective.penalties='[{name: r1, weight: 5}]'.
 
 A name may be a class of your own: objective.loss.name=my_parts.py:MyLoss (a file beside the config, or from the current
 directory), or package.module:MyLoss. With the config given, --help shows its keys too. A config in a run's folder may
@@ -28,7 +28,7 @@ execute such code only with trust_code=true on the command line.
 SAID = {"missing": "{key}: must be given", MISTAKE: "{key}.name: {text}"}
 """Kinds of mistakes of which there is no more to say."""
 RENAMED = {"piece": "microbatch"}
-"""Keys of version 0.1 -> what they are called now."""
+"""Keys of version 0.1 -> their names now."""
 
 
 def differences(old: Part, new: Part) -> list[str]:
@@ -126,7 +126,7 @@ def _all_keys(part: type[Part], prefix: str, tree: Any) -> Iterator[str]:
 
 
 def parts_of(annotation: Any) -> list[type[Part]]:
-    """The Parts that a field's annotation admits: one, or the members of a union."""
+    """The Parts that a field's annotation allows: one, or the members of a union."""
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, tuple) or hasattr(annotation, "__metadata__"):

@@ -1,4 +1,4 @@
-"""The root of a run's configuration: what one run is, and which combinations cannot work."""
+"""The root of a run's configuration, and which combinations cannot work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,11 +47,11 @@ class Save(Part):
     keep: int = free(2, ge=1)
     """How many of the newest are kept."""
     keep_every: int = free(0, ge=0)
-    """Those at multiples of this many images are kept for ever; 0: none."""
+    """Checkpoints at multiples of this many images are never deleted; 0: none."""
 
 
 class SampleGrid(Part):
-    """Pictures of fixed latents, by which progress can be watched."""
+    """Pictures of fixed latents, which show the progress."""
 
     every: int = free(320_000, ge=1)
     """Images between two grids; there is always one at the end."""
@@ -80,40 +80,41 @@ class Config(Part):
     seed: int = Field(0, ge=0, lt=2**63)
     """Everything random is a function of it."""
     images: int = free(3_000_000, ge=1)
-    """How many real images D sees in all."""
+    """How many real images D sees in total."""
     batch_size: int = Field(64, ge=1)
     """Images of one turn of D, over all processes."""
     microbatch: int = free(0, ge=0)
-    """Images of one forward and backward in a process: less memory for smaller ones. 0: all of the process's part."""
+    """Images of one forward and backward in a process: smaller needs less memory. 0: all of the process's part."""
     exact: bool = False
-    """Bitwise the same model on any number of processes, for some speed: gradients of fixed microbatches (16
-    images where `microbatch` is 0) are added as integers, by deterministic kernels in one thread."""
+    """The same model bit for bit on any number of processes; slower. Gradients of fixed microbatches (16 images where
+    `microbatch` is 0) are computed by deterministic kernels, on a CPU in one thread, and added as integers."""
     processes: int = free(0, ge=0)
-    """The number of processes that is expected; another stops the run before it starts. 0: whatever is found."""
+    """The expected number of processes: with any other the run does not start. 0: any number."""
     discriminator_turns: int = Field(1, ge=1)
     """Turns of D, each on a batch of its own, for each turn of G."""
     precision: Precision = "fp32"
     """fp64; fp32; tf32 (fp32 with TensorFloat-32 products, on a GPU); bf16 or fp16 mixed precision."""
     timeout: float = free(600, ge=5)
-    """Seconds after which a run that makes no progress is ended, naming who holds it up; also what the processes may
-    take to meet at the start."""
+    """Seconds without progress after which a run is ended and the process at fault is named; also how long the
+    processes may take to meet at the start."""
     resume: PathText = free("auto", min_length=1)
     """auto: go on from the run's newest valid checkpoint; never: refuse to touch a run that has begun; else the path of
     a checkpoint of the same config, from which the run goes on exactly where it has none of its own."""
     resume_with_changed_code: bool = free(False)
-    """Go on although the code of a part of your own has changed since the checkpoint: it may make another model."""
+    """Go on although the code of a part of your own has changed since the checkpoint. It may make another model."""
     begin_from: PathText = ""
-    """A run or checkpoint from whose weights (of G, D and the average) this *new* run begins, whatever else its config
-    says. It counts from 0 images; once it has checkpoints of its own, they win. Empty: from initial weights."""
+    """A run or checkpoint from whose weights (of G, D and the average) this *new* run begins, whatever its config.
+    It counts from 0 images. Once it has checkpoints of its own, these are used. Empty: initial weights."""
     begin_from_optimizers: bool = False
     """Take the optimizers' state from there too."""
     begin_from_partial: bool = free(False)
-    """Layers that do not fit (another number of classes, say) start afresh, instead of refusing to begin."""
+    """Layers that do not fit (another number of classes, for example) start from initial weights; else the run is
+    refused."""
     freeze_discriminator_layers: int = Field(0, ge=0)
     """The first layers of D that never move (Mo et al. 2020, "Freeze the discriminator"): modules with weights of their
     own, in the order in which the network makes them (or as it states in `layers_in_order`)."""
     debug: bool = free(False)
-    """A handful of checked updates, with every file written once, in a folder of its own beside `run`."""
+    """A few updates with everything checked and every kind of file written, in a folder of its own beside `run`."""
     console: Literal["auto", "bar", "plain"] = free("auto")
     """bar, plain (lines for a log file), or auto: a bar in a terminal."""
     data: AnySource = MNIST()
@@ -121,11 +122,11 @@ class Config(Part):
     networks: AnyRecipe = MLP()
     """The two players."""
     objective: Objective = Objective()
-    """What they minimise."""
+    """What they minimize."""
     generator_optimizer: AnyOptimizer = Adam()
-    """How G moves."""
+    """How the weights of G move."""
     discriminator_optimizer: AnyOptimizer = Adam()
-    """How D moves."""
+    """How the weights of D move."""
     ema: EMA = EMA()
     """The average of G's weights, from which samples are made."""
     augment: AnyAugment = NoAugment()
@@ -186,7 +187,7 @@ class Config(Part):
         return found
 
     def unwise(self) -> list[str]:
-        """What works, and is most likely not what was meant."""
+        """What works, but most likely is not what was meant."""
         found = []
         if self.objective.penalties and self.networks.mixes_samples:
             found.append(

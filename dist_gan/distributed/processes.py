@@ -1,4 +1,4 @@
-"""The only wrapper of Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0."""
+"""The only code around Accelerate: device, ranks, wrapping, mixed precision, reductions, rank 0."""
 
 import atexit
 import os
@@ -56,13 +56,13 @@ def accelerate_preserved() -> Iterator[None]:
 
 
 class Processes:
-    """This process among all of a run. Every method that reduces or broadcasts must be called by all of them alike."""
+    """This process among all of a run. Every method that reduces or broadcasts must be called by all of them."""
 
     def __init__(self, precision: str = "fp32", *, exact: bool = False, timeout_seconds: float = 600) -> None:
         """Join the other processes, if the launcher started any. `exact`: deterministic kernels, in one thread.
 
         Raises:
-            PeerFailed: not all of them came within `timeout_seconds`, which is also how long a collective may take.
+            PeerFailed: not all of them joined within `timeout_seconds`, which is also how long a collective may take.
         """
         # In a process that had an Accelerator before (a second run in one process), its precision would stay.
         AcceleratorState._reset_state(reset_partial_state=False)
@@ -91,7 +91,7 @@ class Processes:
         self.is_first = self.accelerator.is_main_process
         if exact:
             deterministic()
-            torch.set_num_threads(1)  # how a CPU's products are cut into sums depends on it
+            torch.set_num_threads(1)  # the order of sums in a CPU's matrix products depends on it
         self.pulse = Pulse()
 
     def wrap(self, network: nn.Module, *, reduced: bool) -> nn.Module:
@@ -120,7 +120,7 @@ class Processes:
         return self.accelerator.reduce(values, "sum") if self.count > 1 else values
 
     def max(self, values: Tensor) -> Tensor:
-        """The largest of all processes, number by number."""
+        """The maximum over all processes, number by number."""
         if self.count > 1:
             torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
         return values
@@ -140,7 +140,7 @@ class Processes:
             return list(gather_object([value]))
 
     def alone(self) -> "Processes":
-        """This process as if there were no other: nothing of what it does is reduced."""
+        """This process as if there were no other: nothing is reduced."""
         alone = copy(self)
         alone.rank, alone.count, alone.is_first = 0, 1, True
         return alone
@@ -149,7 +149,7 @@ class Processes:
         """Run `action` on every rank; where it fails on any with a RunError or OSError, every rank raises the first
         one's error, with `everywhere` set.
 
-        For what may fail on one rank only (a file that one machine lacks), so that none waits for the others.
+        For what may fail on one rank only (a file that is missing on one machine), so that no rank waits for another.
         """
         result: T | None = None
         failure: Exception | None = None
@@ -166,12 +166,12 @@ class Processes:
         return result  # type: ignore[return-value]  # it is there when nothing failed
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes are here."""
         with purpose(AGREEMENT):
             self.accelerator.wait_for_everyone()
 
     def unwise(self, precision: str) -> list[str]:
-        """What works on this device, and is most likely not what was meant."""
+        """What works on this device, but most likely is not what was meant."""
         if self.device.type == "cpu" and precision == "bf16":
             return ["precision: bf16 on a CPU is many times slower than fp32 unless it has AMX; use precision=fp32"]
         if self.device.type == "cpu" and precision == "tf32":
@@ -179,7 +179,7 @@ class Processes:
         return []
 
     def describe(self) -> str:
-        """The device, for people."""
+        """The device, as text."""
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)} (torch {torch.__version__})"
         return f"CPU, {torch.get_num_threads()} threads a process (torch {torch.__version__})"

@@ -1,4 +1,4 @@
-"""A player: a network, how its gradients are reduced, its optimizer. It moves alone."""
+"""A player: a network, how its gradients are reduced, and its optimizer. It moves alone."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Player(Generic[N]):
-    """One of the two. At rest its parameters require no gradient and its wrapper is not called."""
+    """One of the two. Outside its turn, its parameters require no gradient and its wrapper is not called."""
 
     def __init__(
         self, network: N, optimizer: Optimizer, processes: Processes, reduction: Reduction, learning_rate: Tensor
     ) -> None:
         """`learning_rate`: [] on the device, refilled before each turn."""
         self.network = network
-        """Bare: what the other player's turn, sampling and checkpoints use."""
+        """The network without a wrapper, for the other player's turn, sampling and checkpoints."""
         self.reduction = reduction
         self.recipe = optimizer
         self.processes = processes
@@ -37,7 +37,7 @@ class Player(Generic[N]):
         self.rehearsing = False
         """Whether its turns end without a move."""
         self.moves = 0
-        """How often it has moved since it was made, or has begun to."""
+        """How many moves it has begun since it was made."""
         self._layers_that_move = [
             layer for layer in network.modules() if isinstance(layer, Moves) and not _frozen(layer)
         ]
@@ -45,7 +45,7 @@ class Player(Generic[N]):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """On entry the player wakes, without gradients; on exit it moves, and rests."""
+        """On entry its parameters require gradients; on exit it moves, and they require none again."""
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         try:
@@ -68,7 +68,7 @@ class Player(Generic[N]):
         if self.recipe.clip:
             factor = (self.recipe.clip / (norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, factor)
-        # Gradients are equal on all ranks, so all decide alike, and on the device: nothing waits for the host.
+        # Gradients are equal on all ranks, so all decide alike. They decide on the device: nothing is read back.
         self.gradient_norm = norm
         self.skipped = 1 - norm.isfinite().to(norm.dtype)
         if scaler is not None and self.recipe.skips:
@@ -108,7 +108,7 @@ class NetworkState:
 
 
 class OptimizerState:
-    """What an optimizer remembers, by parameter name; empty before the first move."""
+    """The state of an optimizer, by parameter name; empty before the first move."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         self.optimizer = optimizer
@@ -133,7 +133,7 @@ class OptimizerState:
             left -= {prefix + key for key in own}
             if own:
                 self.optimizer.state[parameter] = {
-                    # strides as the parameter's: fused kernels need them alike
+                    # with the strides of the parameter, as fused kernels need
                     key: torch.empty_like(parameter, requires_grad=False).copy_(value)
                     if value.shape == parameter.shape and value.dim()
                     else value.to(parameter.device, copy=True)

@@ -1,4 +1,4 @@
-"""A new run from the weights of another: `begin_from`. Only at the very first start; then its own checkpoints count."""
+"""A new run from the weights of another: `begin_from`. Only at the first start; later its own checkpoints are used."""
 
 import json
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ OPTIMIZERS = tuple(f"{file}_optimizer" for file in PLAYERS.values())
 
 @dataclass(frozen=True)
 class Parent:
-    """Another run's checkpoint, and what of it can be used."""
+    """Another run's checkpoint, and which of its layers can be used."""
 
     read: checkpoint.Checkpoint
     misfits: Mapping[str, str]
-    """`G.layer` or `D.layer` -> why it starts afresh."""
+    """`G.layer` or `D.layer` -> why it starts from initial weights."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the checkpoints of the new run say of it."""
+        """What the checkpoints of the new run record about it."""
         manifest = json.loads((self.read.path / MANIFEST).read_text("utf-8"))
         return {
             "checkpoint": str(self.read.path.resolve()),
@@ -45,16 +45,15 @@ class Parent:
         }
 
     def fits(self, player: str, name: str) -> bool:
-        """Whether the tensor `name` of that player's network is taken over."""
+        """Whether the tensor `name` of that player's network is used."""
         return _layer(player, name) not in self.misfits
 
 
 def check_beginning(config: Config, folder: RunFolder, shape: DataShape) -> Parent | None:
-    """What the run in `folder` begins from, with nothing changed; None where it begins afresh or goes on.
+    """What the run in `folder` begins from; None where it begins from initial weights or goes on. Nothing is changed.
 
     Raises:
-        ConfigError: there is no checkpoint at `begin_from`, it does not fit, or fewer layers are there than shall be
-            frozen.
+        ConfigError: there is no checkpoint at `begin_from`, it does not fit, or there are too few layers to freeze.
         CheckpointError, InputOutputError: it is not valid, or cannot be read.
     """
     if not config.begin_from and not config.freeze_discriminator_layers:
@@ -71,7 +70,7 @@ def check_beginning(config: Config, folder: RunFolder, shape: DataShape) -> Pare
 
 
 def begin(game: Game, parent: Parent, *, optimizers: bool) -> None:
-    """Weights, buffers and the average as the parent's; `optimizers`: their state too."""
+    """Load weights, buffers and the average from the parent; with `optimizers` their state too."""
     taken = {"generator": "G", "discriminator": "D", "ema": "G"}
     for file, player in taken.items():
         own, given = game.members[file].state(), parent.read.tensors[file]
@@ -99,7 +98,7 @@ def _parent(config: Config, networks: Networks) -> Parent:
     if misfits and not config.begin_from_partial:
         raise ConfigError(
             f"begin_from: {path} does not fit these networks and this data:\n{lines}Set them as they are there, or "
-            "begin_from_partial=true: these layers start afresh then"
+            "begin_from_partial=true: these layers then start from initial weights"
         )
     if config.begin_from_optimizers:
         _same_optimizers(config, read)
@@ -121,8 +120,8 @@ def _same_optimizers(config: Config, read: checkpoint.Checkpoint) -> None:
     for key in OPTIMIZERS:
         if before[key]["name"] != now[key]["name"]:
             raise ConfigError(
-                f"begin_from_optimizers: {key} is {before[key]['name']} there and {now[key]['name']} here, and cannot "
-                "be taken over. Choose the same one, or begin_from_optimizers=false"
+                f"begin_from_optimizers: {key} is {before[key]['name']} there and {now[key]['name']} here, and its "
+                "state cannot be used. Choose the same one, or begin_from_optimizers=false"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a config makes: the batches and the game."""
+"""From a config to its objects: the batches and the game."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
 
 
 def shape_of(config: Config, dataset: Dataset) -> DataShape:
-    """What the networks must fit. Raises ConfigError where they need classes and the data has none."""
+    """What the networks are built for. Raises ConfigError where they need classes and the data has none."""
     classes = len(dataset.classes) if config.networks.is_conditional else 0
     if config.networks.is_conditional and not classes:
         raise ConfigError(

@@ -1,16 +1,16 @@
-"""Checkpoints: named state to a folder, published by one rename; verified; the newest valid one found.
+"""Checkpoints: named tensors to a folder, published by one rename; verified; the newest valid one is found.
 
     checkpoints/images-000000200000/
       manifest.json         format version, images seen, {file: bytes, sha256}; written last
-      state.json            what is small
+      state.json            small facts
       config.yaml           the resolved config
       *.safetensors         tensors by name
 
-Nothing here unpickles. No other layout of files is ever read. What the manifest does not name is ignored: systems put
-files of their own beside others.
+Nothing here unpickles. No other layout of files is ever read. Files that the manifest does not name are ignored,
+because systems put files of their own beside others.
 
-A checkpoint is *bad* where its content is wrong, and is put aside then. One that cannot be read (permissions, a share
-that is away) is neither valid nor bad: that ends the run, and nothing is changed.
+A checkpoint whose content is wrong is *bad*, and is renamed. One that cannot be read (permissions, a share that is
+away) is neither valid nor bad: this ends the run, and nothing is changed.
 """
 
 import json
@@ -31,9 +31,9 @@ from dist_gan.run.listing import checkpoints_in, entries_of
 from dist_gan.run.manifest import MANIFEST, Wrong, manifest_of, read_files
 
 SAVING = "save"
-"""The name of the thread that writes."""
+"""The name of the thread that writes checkpoints."""
 FAILURES = 3
-"""This many saves that fail one after the other end the run; fewer are warnings."""
+"""This many failed saves in a row end the run; fewer are warnings."""
 
 NEEDED_TO_BUILD = ("image_shape", "classes")
 """What of the state stands in each file of tensors too: with the config that is enough to build the networks."""
@@ -43,7 +43,7 @@ Tensors = Mapping[str, Mapping[str, Tensor]]
 
 
 class Checkpoint(NamedTuple):
-    """What was read."""
+    """A checkpoint's content."""
 
     path: Path
     tensors: dict[str, dict[str, Tensor]]
@@ -71,7 +71,7 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
     """
     target = parent / name_of(images_seen)
     temporary = parent / f".tmp-{target.name}"
-    for stray in parent.glob(".tmp-*"):  # of a save that failed where nothing could be removed either
+    for stray in parent.glob(".tmp-*"):  # from a failed save that could not be removed
         _remove(stray)
     try:
         temporary.mkdir(parents=True, exist_ok=True)  # a network disk may keep a file of its own in the old one
@@ -95,10 +95,10 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
 
 
 def verify(path: Path) -> str:
-    """What is wrong with the checkpoint at `path`, naming the file; empty where it is valid.
+    """What is wrong with the checkpoint at `path`, with the name of the file; empty where it is valid.
 
     Raises:
-        InputOutputError: it cannot be read, so that nothing is known of it.
+        InputOutputError: it cannot be read, so it is not known whether it is valid.
         ConfigError: it was made by another version.
     """
     try:
@@ -123,9 +123,9 @@ def read(path: Path) -> Checkpoint:
 
 
 def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest valid checkpoint below `parent`; None where there is none at all. Strays of a killed save go.
+    """The newest valid checkpoint below `parent`; None where there is none at all. What a killed save left is removed.
 
-    One that is not valid is reported through `warn`, put aside as `bad-...` and never looked at again.
+    One that is not valid is reported through `warn`, renamed to `bad-...` and never used again.
 
     Raises:
         CheckpointError: there are checkpoints, and none is valid.
@@ -139,13 +139,13 @@ def find(parent: Path, warn: Callable[[str], None]) -> Path | None:
     def put_aside(path: Path, problem: str) -> None:
         aside = _free_name(parent / f"bad-{path.name}")
         path.rename(aside)
-        warn(f"checkpoint {path.name} is not valid ({problem}); put aside as {aside.name}, taking an older one")
+        warn(f"checkpoint {path.name} is not valid ({problem}); renamed to {aside.name}, an older one is used")
 
     return newest(parent, put_aside)
 
 
 def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
-    """The newest valid checkpoint below `parent`, with nothing changed; None where there is none at all.
+    """The newest valid checkpoint below `parent`; None where there is none at all. Nothing is changed.
 
     Args:
         parent: the folder of checkpoints.
@@ -163,7 +163,7 @@ def newest(parent: Path, broken: Callable[[Path, str], None]) -> Path | None:
         broken(path, problem)
     if found or any(entry.name.startswith("bad-") for entry in entries_of(parent)):
         raise CheckpointError(
-            f"none of the checkpoints in {parent} is valid. Bring one back from a copy, or start afresh in another "
+            f"none of the checkpoints in {parent} is valid. Restore one from a copy, or start a new run in another "
             "folder with run=..."
         )
     return None
@@ -175,10 +175,10 @@ def existing(parent: Path) -> list[Path]:
 
 
 class Writer:
-    """Writes checkpoints beside the training, one at a time, and keeps the last few."""
+    """Writes checkpoints while training goes on, one at a time, and keeps the last few."""
 
     def __init__(self, parent: Path, *, keep: int, keep_every: int, warn: Callable[[str], None]) -> None:
-        """`keep` newest ones stay, and for ever those at multiples of `keep_every` images (0: none)."""
+        """The `keep` newest ones stay, and all at multiples of `keep_every` images (0: none)."""
         self.parent = parent
         self.keep = keep
         self.keep_every = keep_every
@@ -191,14 +191,14 @@ class Writer:
         self._failures = 0
 
     def save(self, images_seen: int, tensors: Tensors, state: Mapping[str, Any], config: str) -> None:
-        """Snapshot now, write in the background. An error of the save before is dealt with first (see `wait`)."""
+        """Take a snapshot now, write it in the background. An error of the last save is handled first (see `wait`)."""
         self.wait()
         snapshot = {file: {k: v.detach().to("cpu", copy=True) for k, v in own.items()} for file, own in tensors.items()}
         self._thread = threading.Thread(target=self._write, args=(images_seen, snapshot, state, config), name=SAVING)
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the save under way is done. A failed one is a warning; several in a row raise the last error."""
+        """Wait until the save in progress is done. A failed one is a warning; several in a row raise the last error."""
         if self._thread is None:
             return
         self._thread.join()
@@ -221,7 +221,7 @@ class Writer:
             self.last = write(self.parent, images_seen, tensors, state, config)
             try:
                 self._retain()
-            except OSError as error:  # what was to be saved is saved
+            except OSError as error:  # the new checkpoint itself is saved
                 self._left = error
         except BaseException as error:
             self._error = error
@@ -234,7 +234,7 @@ class Writer:
 
 
 def finish_save() -> None:
-    """Wait for what a Writer of this process is writing: what would be valid should not be lost when it fails."""
+    """Wait for the checkpoint that this process is writing, so that it is not lost when the process fails."""
     for thread in threading.enumerate():
         if thread.name == SAVING:
             thread.join()
@@ -256,7 +256,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Rename, then delete: a kill in between leaves no half checkpoint under a real name."""
+    """Rename, then delete: a kill in between leaves no incomplete checkpoint under a valid name."""
     trash = _free_name(path.parent / f".trash-{path.name}")
     path.rename(trash)
     _remove(trash)

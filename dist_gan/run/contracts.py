@@ -1,6 +1,6 @@
-"""What every Part must hold, whoever wrote it. Tests ask it of the built-in ones, debug mode of a user's own.
+"""What must be true of every Part. Tests check the built-in ones; debug mode checks a user's own.
 
-Everything runs on the CPU with small made-up inputs. The first statement that does not hold raises CheckFailed.
+Everything runs on the CPU with small random inputs. The first statement that is not true raises CheckFailed.
 """
 
 import math
@@ -41,7 +41,7 @@ from dist_gan.shapes import DataShape, ImageShape
 CPU = torch.device("cpu")
 SMALL = ImageShape(3, 8, 8)
 CLASSES = 3
-"""Of conditional networks, for which the data is not opened here."""
+"""The number of classes for conditional networks: the data is not opened here."""
 
 
 def check_own_parts(config: Config) -> int:
@@ -56,8 +56,8 @@ def check(part: Part, shape: DataShape = DataShape(SMALL), key: str = "") -> int
 
     Args:
         part: of any kind.
-        shape: of images, for those that care.
-        key: what messages call it.
+        shape: of images, for parts that depend on it.
+        key: its name in messages.
 
     Raises:
         CheckFailed: a statement does not hold, or the part fails.

@@ -20,7 +20,7 @@ from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
 INTERRUPTED = 130
-"""The exit code after a second Ctrl-C, as shells have it."""
+"""The exit code after a second Ctrl-C, as shells define it."""
 
 
 @dataclass
@@ -28,16 +28,16 @@ class Attempt:
     """This process's attempt at a run, and where its failure is recorded."""
 
     run: Path
-    """The run's folder, in which a peer may have written the cause."""
+    """The run's folder, where another process may have written the cause."""
     rank: int
     begun: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     folder: RunFolder | None = None
-    """The folder whose status.json belongs to this attempt, once it does."""
+    """The folder, as soon as its status.json belongs to this attempt."""
 
 
 def as_our_own(error: Exception) -> Exception:
-    """`error`, or what it means: that a peer is gone, or that a process which reads images died."""
+    """`error`, or the error that it means: a peer is gone, or a process that reads images died."""
     if text := worker_failure(error):
         return DataError(text)
     if is_peer_failure(error) and not isinstance(error, PeerFailed):
@@ -66,7 +66,7 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
 
 
 def record_interrupt(attempt: Attempt) -> None:
-    """A second Ctrl-C: status.json says that the run was stopped, and a checkpoint under way is finished."""
+    """After a second Ctrl-C: status.json says that the run was stopped, and a checkpoint in progress is finished."""
     if attempt.folder is not None and not attempt.rank:
         status = attempt.folder.read_status()
         if status.get("state") in ("starting", "running"):
@@ -75,7 +75,7 @@ def record_interrupt(attempt: Attempt) -> None:
 
 
 def report_failure(error: Exception, rank: int) -> int:
-    """Print what ended this process, where it is the one to do so; returns the exit code."""
+    """Print what ended this process, if this process is the one to report it; returns the exit code."""
     code = exit_code_of(error)
     if isinstance(error, RunError) and error.everywhere and rank:
         let_rank_0_report()
@@ -128,7 +128,7 @@ def _write_stacks(folder: RunFolder, attempt: Attempt) -> None:
 
 
 def let_rank_0_report() -> None:
-    """Wait, where all ranks fail alike: a launcher that sees this one end first would end rank 0 before it reported.
+    """Wait, where all ranks fail alike: if this one ended first, the launcher would end rank 0 before it has reported.
 
     When rank 0 has ended the launcher ends this one by SIGTERM, so that nobody waits for long.
     """
@@ -138,7 +138,7 @@ def let_rank_0_report() -> None:
 
 
 def report(error: Exception | str, rank: int = 0) -> None:
-    """One message, to stderr; where the disk is full it is lost, and nothing else."""
+    """One message, to stderr. If that is on a full disk, only the message is lost."""
     where = f" (rank {rank})" if rank else ""
     with contextlib.suppress(OSError):
         print(f"dist_gan{where}: {error}", file=sys.stderr, flush=True)
@@ -153,7 +153,7 @@ def _is_recorded(attempt: Attempt) -> bool:
 
 
 def _cause_is_known(attempt: Attempt, *, seconds: float) -> bool:
-    """The process that failed first says why, and its peers only lost a connection: give it time."""
+    """Whether the cause is recorded. The process that failed first knows it, and gets this time to write it."""
     deadline = time.monotonic() + seconds
     while not (known := _is_recorded(attempt)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A run's folder: its lock, its config, what state it is in, and its metrics.
+"""A run's folder: its lock, its config, its state, and its metrics.
 
 run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock  stacks/ (of a run that hung)
 """
@@ -20,7 +20,7 @@ from dist_gan.errors import ConfigError
 from dist_gan.run.listing import unreadable
 
 ENDING = ("reason", "rank", "exit_code")
-"""What status.json says of how an attempt ended."""
+"""The keys of status.json about how an attempt ended."""
 
 RESOLVED = "# Everything that this run was configured with, written by it at each start; itself a config.\n"
 YAML_STYLE: dict[str, Any] = {"sort_keys": False, "width": 120}
@@ -31,7 +31,7 @@ class RunFolder:
     """The folder of one run, held by one job at a time. Only rank 0 has one open."""
 
     def __init__(self, path: Path) -> None:
-        """Says nothing about the disk yet."""
+        """Does not touch the disk yet."""
         self.path = path
         self.config = path / "config.yaml"
         self.status_file = path / "status.json"
@@ -57,15 +57,15 @@ class RunFolder:
 
     @property
     def above(self) -> Path:
-        """Itself, or what there is of the path to it."""
+        """The folder itself, or the nearest one above it that exists."""
         return next(folder for folder in [self.path, *self.path.absolute().parents] if _is_there(folder))
 
     def holder(self) -> str:
-        """Who holds it now, with nothing taken; empty where nobody does."""
+        """Which job holds the lock now; empty where none does. The lock is not taken."""
         try:
             with open(self.lock_file) as lock:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant, and beside others that look
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment, and shared with others that look
                 except BlockingIOError:
                     return lock.read().strip() or "unknown"
         except OSError:
@@ -73,7 +73,7 @@ class RunFolder:
         return ""
 
     def held_by(self, holder: str) -> str:
-        """The message to those who come second."""
+        """The message to a second job."""
         return (
             f"run: another job trains in {self.path}: {holder or 'unknown'}. Wait for it, stop it, or choose another "
             "folder with run=..."
@@ -97,7 +97,7 @@ class RunFolder:
             os.close(lock)
             raise ConfigError(
                 f"run: file locks do not work in {self.path} ({error.strerror}). Choose a folder on another file "
-                "system with run=..., or have this one mounted with locks (Lustre: -o flock)"
+                "system with run=..., or mount this one with locks (Lustre: -o flock)"
             ) from None
         os.ftruncate(lock, 0)
         os.write(lock, f"host {socket.gethostname()}, pid {os.getpid()}, SLURM job {_job() or 'none'}\n".encode())
@@ -109,7 +109,7 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
 
     def release(self) -> None:
-        """Let others have it. In a process that was forked meanwhile: its copy of the lock, and no other, ends."""
+        """Release the lock. In a process that was forked, this only closes its copy."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -132,7 +132,7 @@ class RunFolder:
         """Replace status.json: `state` is starting, running, finished, stopped or failed; details are JSON data, and
         what it said before stays where it is not about how an attempt ended.
 
-        Where the disk takes nothing the old one stays: whether a run can go on is decided by its checkpoints.
+        On a full disk the old one stays: its checkpoints decide whether a run can go on.
         """
         here = {"job": _job(), "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
         with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ class RunFolder:
             replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """status.json; empty where there is none. Raises InputOutputError where it cannot be read for now."""
+        """status.json; empty where there is none. Raises InputOutputError where it cannot be read."""
         try:
             found = json.loads(_text(self.status_file))
         except ValueError:
@@ -166,18 +166,18 @@ class RunFolder:
         replace(self.path / "classes.txt", "".join(f"{name}\n" for name in names))
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl. What a full disk does not take is kept, and comes before the next line."""
+        """Add a line to metrics.jsonl. If the disk is full, the line is kept and written before the next one."""
         self._unwritten.append(json.dumps(record) + "\n")
         text = "".join(self._unwritten).encode()
         with contextlib.suppress(OSError), open(self.metrics, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if file.write(text) == len(text):
                 self._unwritten.clear()
-            else:  # no torn line
+            else:  # no incomplete line
                 file.truncate(end)
 
     def forget_after(self, images_seen: int) -> None:
-        """Take away the metrics that a run which goes on from `images_seen` will write again, and a torn last line."""
+        """Remove metrics after `images_seen`, which a run that goes on writes again, and an incomplete last line."""
         kept = []
         for line in _text(self.metrics).split("\n"):
             with contextlib.suppress(ValueError, LookupError, TypeError):
@@ -188,7 +188,7 @@ class RunFolder:
 
 
 def _is_there(path: Path) -> bool:
-    """As far as can be seen: Python 3.11 raises where the folder above cannot be searched."""
+    """Whether it exists. Python 3.11 raises where the folder above cannot be searched."""
     try:
         return path.exists()
     except OSError:
@@ -196,7 +196,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _text(path: Path) -> str:
-    """The file's content; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
+    """The file's content; empty where there is none. Raises InputOutputError where it exists but cannot be read."""
     try:
         return path.read_text("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -206,11 +206,11 @@ def _text(path: Path) -> str:
 
 
 _holding: set[RunFolder] = set()
-"""Those whose lock this process holds."""
+"""The folders whose lock this process holds."""
 
 
 def _forked() -> None:
-    """A process that reads images may live on for seconds when this one is killed: it must not hold the lock."""
+    """A process that reads images may outlive this one for seconds when it is killed: it must not hold the lock."""
     for folder in list(_holding):
         folder.release()
 
@@ -234,8 +234,8 @@ def _job() -> str | None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file so that it is always the old or the new one. On an OSError nothing else is left."""
-    # Ranks that fail at once both write what they know: each has a file of its own for that.
+    """Write a file so that there is always the old or the new one. On an OSError nothing else is left."""
+    # Ranks that fail at the same time both write: each has a temporary file of its own.
     temporary = path.with_name(f".{path.name}.{os.environ.get('RANK', '0')}.tmp")
     try:
         temporary.write_text(text)

@@ -1,4 +1,4 @@
-"""What folders hold, seen from outside: nothing here needs a lock (or `fcntl`, which not every system has)."""
+"""What is in a run's folder. Nothing here needs a lock (or `fcntl`, which not every system has)."""
 
 import os
 import re
@@ -16,7 +16,7 @@ def checkpoints_in(parent: Path) -> list[Path]:
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in it; empty where there is none. Raises InputOutputError where it is there and cannot be read."""
+    """The entries of `folder`; empty where it does not exist. Raises InputOutputError where it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -27,7 +27,7 @@ def entries_of(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def unreadable(path: Path, error: OSError) -> InputOutputError:
-    """The error that ends a run where something is there and cannot be read."""
+    """The error that ends a run where something exists but cannot be read."""
     return InputOutputError(
         f"{path} cannot be read ({error.strerror}). Nothing was changed: give the same command again when it can"
     )

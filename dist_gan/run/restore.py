@@ -1,4 +1,4 @@
-"""A trained generator alone, back from a run, a checkpoint, or a folder with two files of one.
+"""A trained generator, loaded from a run, a checkpoint, or a folder with two files of a checkpoint.
 
 Neither the loss nor the data nor the tracker need to be known, and nothing here needs what only training needs: a model
 can be looked at where there is no `fcntl` (Windows).
@@ -29,7 +29,7 @@ WEIGHTS, CONFIG = "ema.safetensors", "config.yaml"
 
 
 def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
-    """A checkpoint itself, or the newest valid one of a run's folder; what is not valid is noted in `passed_over`.
+    """A checkpoint itself, or the newest valid one of a run's folder; invalid ones are noted in `passed_over`.
 
     Raises:
         ConfigError: there is none at `path`, or another version made it.
@@ -55,8 +55,8 @@ def load_generator(
     """The averaged generator of a run, a checkpoint, or a folder with ema.safetensors and config.yaml; in eval mode.
 
     Args:
-        path: of one of these.
-        device: where it shall be; None: a GPU where there is one.
+        path: of any of these.
+        device: of the generator; None: a GPU where there is one.
         trust_code: whether the code of networks of a user's own, which the config names, may be executed. Not needed
             where this process has used them already.
 
@@ -80,12 +80,12 @@ def load_generator(
 
 
 def find_model(path: Path, passed_over: list[str] | None = None) -> Path:
-    """A folder with two files of a checkpoint itself; else as `find_checkpoint`."""
+    """A folder with two files of a checkpoint, as it is; else as `find_checkpoint`."""
     return path if _is_bare(path) else find_checkpoint(path, passed_over)
 
 
 def class_names(path: Path) -> list[str]:
-    """The names of the classes that a model is conditional on or was trained beside; empty where there are none."""
+    """The names of the classes in the data of a model; empty where there are none."""
     facts = _two_files(path)[2] if _is_bare(path) else json.loads((path / "state.json").read_text("utf-8"))
     return [str(name) for name in facts["classes"]]
 
@@ -100,15 +100,13 @@ def _checkpoint(path: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
 
 
 def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
-    """The weights' file says the shape itself."""
+    """From the two files: the file with the weights also has the shape of the images."""
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if missing := {"image_shape", "classes"} - facts.keys():
-            raise CheckpointError(
-                f"{folder / WEIGHTS} does not say its {sorted(missing)[0]}. Give the whole checkpoint"
-            )
+            raise CheckpointError(f"{folder / WEIGHTS} has no entry {sorted(missing)[0]}. Give the complete checkpoint")
         return weights, (folder / CONFIG).read_text(encoding="utf-8"), facts
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from None

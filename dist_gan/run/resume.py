@@ -1,4 +1,4 @@
-"""Where a run goes on: from which checkpoint, whether it may, and the game's way back from it."""
+"""Where a run goes on: from which checkpoint, whether it may, and how the game is loaded from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ResumePoint:
     images_seen: int
     processes: int
     parent: Mapping[str, Any] | None = None
-    """What the run began from, where that was another run."""
+    """The checkpoint of another run from which the run began; None where there is none."""
 
 
 def open_run(
@@ -58,13 +58,13 @@ def open_run(
 
 
 def preview(config: Config, folder: RunFolder, data: str | None, broken: Callable[[Path, str], None]) -> ResumePoint:
-    """What `open_run` would find, and whether it would refuse, with nothing locked and nothing changed.
+    """What `open_run` would find, or why it would refuse. Nothing is locked or changed.
 
     Args:
         config: of the run.
         folder: the run's.
         data: the data's fingerprint, where it is known.
-        broken: called with each checkpoint that would be put aside, and what is wrong with it.
+        broken: called with each checkpoint that would be renamed, and what is wrong with it.
 
     Raises:
         ConfigError, CheckpointError, InputOutputError: as `open_run`.
@@ -89,11 +89,11 @@ def restore(game: Game, path: Path, processes: Processes) -> Checkpoint:
 
 
 def _allowed(config: Config, folder: RunFolder) -> Path | None:
-    """The checkpoint that `resume` names, if it does. Raises ConfigError where the run may not begin there."""
+    """The checkpoint that `resume` names, or None. Raises ConfigError where the run must not start there."""
     folder.check()
     if config.resume == "never" and checkpoint.existing(folder.checkpoints):
         raise ConfigError(
-            f"resume: {folder.path} holds a run that has begun, and resume=never. Choose another folder with run=..., "
+            f"resume: {folder.path} has a run already, and resume=never. Choose another folder with run=..., "
             "or resume=auto to go on"
         )
     given = None if config.resume in ("auto", "never") else Path(config.resume)

@@ -44,7 +44,7 @@ from dist_gan.sampling.generate import sample_classes, sample_latents
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run, on every rank."""
+    """The result of a run, on every rank."""
 
     run: Path
     """Its folder."""
@@ -58,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True)
 class _Around:
-    """What belongs to a run besides its config."""
+    """What a run has besides its config."""
 
     events: Sequence[Event]
     scalars: Sequence[Scalar]
@@ -88,12 +88,12 @@ def train(
             the same again.
         labels: their classes, likewise.
         class_names: the names of the classes, likewise.
-        events: what happens besides metrics, pictures and checkpoints.
-        scalars: what is logged besides the usual.
-        owns_process: whether a run that hangs may end this process (the command's may).
+        events: those in addition to metrics, pictures and checkpoints.
+        scalars: what is logged in addition to the usual.
+        owns_process: whether a run that hangs may end this process (the command sets it).
 
     Returns:
-        What came of it.
+        The result.
 
     Raises:
         RunError, OSError: what ended it; status.json says the same.
@@ -108,7 +108,7 @@ def train(
 
 
 def _debug(config: Config, around: _Around) -> Result:
-    """A few updates, a checkpoint, a resume from it, a few more: everything once, everything checked."""
+    """A few updates, a checkpoint, a resume from it, and a few more: everything once, everything checked."""
     begun = time.perf_counter()
     debug.watch_everything()
     half, full = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
@@ -165,7 +165,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
             )
             with watchdog.watching():
                 if start.images_seen >= config.images:
-                    console.say(f"{config.run} has seen all of its {config.images:,} images. Ask for more: images=...")
+                    console.say(f"{config.run} has seen all of its {config.images:,} images. Set more with images=...")
                     processes.close(stays=not around.owns_process)
                     return Result(folder.path, start.images_seen, 0, {})
                 game = game_of(config, processes, dataset, around.scalars, around.watch)
@@ -177,7 +177,9 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                     begin(game, parent, optimizers=config.begin_from_optimizers)
                     start = replace(start, parent=parent.record)
                     if parent.misfits:
-                        console.warn(f"begin_from: these layers start afresh: {', '.join(parent.misfits)}")
+                        console.warn(
+                            f"begin_from: these layers start from initial weights: {', '.join(parent.misfits)}"
+                        )
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
@@ -201,7 +203,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
 
 
 def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str, bool], None]:
-    """What the watchdog calls; `ends`: whether it may end this process. Else this thread, which trains, is to raise."""
+    """What the watchdog calls. `ends`: whether it may end this process; else it makes this training thread raise."""
     thread = threading.get_ident()
 
     def hung(reason: str, reports: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a person reads at the beginning and at the end of a run."""
+"""What is printed at the beginning and at the end of a run."""
 
 import signal
 import time
@@ -16,12 +16,12 @@ from dist_gan.run.resume import ResumePoint
 
 
 def parameter_counts(game: Game) -> dict[str, int]:
-    """Of G and D."""
+    """How many parameters G and D have."""
     return {name: sum(p.numel() for p in player.parameters) for name, player in game.players.items()}
 
 
 def stop_notice(number: int) -> str:
-    """What happens now that a first signal came."""
+    """The message after a first signal: what happens now."""
     name, again = signal.Signals(number).name, "Ctrl-C"
     if number == signal.SIGINT:
         name, again = "Ctrl-C", "A second one"
@@ -37,14 +37,14 @@ def show_start(
     start: ResumePoint,
     services: str,
 ) -> None:
-    """What is about to be trained. `services`: where metrics go."""
+    """Show what will be trained. `services`: where metrics go."""
     counts = parameter_counts(game)
     shape = "x".join(map(str, dataset.shape))
     images = f"{config.images:,}"
     if start.images_seen:
         images += f", going on from {start.images_seen:,}"
         if start.processes != processes.count and not config.exact:
-            images += f" (saved on {plural(start.processes, 'process')}: equal to rounding, not to the bit)"
+            images += f" (saved on {plural(start.processes, 'process')}: equal up to rounding, not bit for bit)"
     each = config.batch_size // processes.count
     microbatches = f" in microbatches of {config.used_microbatch}" if config.used_microbatch else ""
     classes = f", {plural(len(dataset.classes), 'class')}" if dataset.classes else ""
@@ -79,7 +79,7 @@ def show_end(
     begun: float,
     stop: int,
 ) -> None:
-    """What came of it. `begun`: of `time.perf_counter`; `stop`: the signal that stopped it, or 0."""
+    """Show the result. `begun`: from `time.perf_counter`; `stop`: the signal that stopped the run, or 0."""
     seconds, images = time.perf_counter() - begun, images_seen - first
     saved = records.last_checkpoint
     rows = [
@@ -90,7 +90,7 @@ def show_end(
         ("more pictures", f"python -m dist_gan.sample {records.folder.path}"),
     ]
     if stop:
-        rows.append(("to go on", "the same command again"))
+        rows.append(("to go on", "give the same command again"))
     console.table(f"stopped by signal {stop}" if stop else "finished", rows)
     if records.upload:  # not in the table, which would break the line
-        console.say(f"to send all of it to W&B: {records.upload}")
+        console.say(f"to upload all of it to W&B: {records.upload}")

@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, parent: Path, capsys: pytest
     assert run(folder, 64, f"begin_from={parent}", *STILL, "networks.conditional=true", "begin_from_partial=true") == 0
     afresh = ["D.embedding", "D.tower.layers.0", "G.embedding", "G.tower.layers.0"]
     assert newest(folder).state["parent"]["afresh"] == afresh
-    assert "these layers start afresh: G.tower.layers.0" in " ".join(capsys.readouterr().out.split())
+    assert "these layers start from initial weights: G.tower.layers.0" in " ".join(capsys.readouterr().out.split())
     old, new = newest(parent).tensors["ema"], newest(folder).tensors["ema"]
     assert torch.allclose(old["tower.layers.1.weight"], new["tower.layers.1.weight"], rtol=1e-6, atol=0)
     initial = MLP(width=4, conditional=True).build(DataShape(ImageShape(1, 8, 8), 4), 0).generator.state_dict()

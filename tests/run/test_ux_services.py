@@ -61,7 +61,7 @@ def test_the_printed_command_uploads_all_parts_in_order(
         assert run(folder, images, small=WITH_WANDB) == 0
     out = capsys.readouterr().out
     assert "W&B offline, project faces, run " in out
-    commands = re.findall("to send all of it to W&B: (.*)", out)
+    commands = re.findall("to upload all of it to W&B: (.*)", out)
     assert len(commands) == 3
     assert len(set(commands)) == 1
     with wandb_server(counts=counts) as server:
