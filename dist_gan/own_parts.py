@@ -185,7 +185,7 @@ def resolve(text: str) -> Any:
     if kind is None:
         there = [n for n, value in vars(module).items() if _is_own(value, module)]
         raise _mistake(f"{source} has no class {name!r}; it has {', '.join(there) or 'none'}")
-    if isinstance(kind, type) and issubclass(kind, Part):
+    if isinstance(kind, type) and issubclass(kind, Part) and not _is_built_in(kind):
         label = text if not source.endswith(".py") else f"{Path(source).name}:{name}"
         _introduce(kind, Reference(text, label, str(getattr(module, "__file__", None) or source), _digest(kind)))
     return kind
@@ -194,10 +194,14 @@ def resolve(text: str) -> Any:
 def _given(value: Part) -> Part:
     """An instance that came from Python."""
     kind = type(value)
-    if not reference_of(kind) and not kind.__module__.startswith("dist_gan."):
+    if not reference_of(kind) and not _is_built_in(kind):
         text = f"{kind.__module__}:{kind.__qualname__}"
         _introduce(kind, Reference(text, text, _file_of(kind), _digest(kind)))
     return value
+
+
+def _is_built_in(kind: type[Part]) -> bool:
+    return kind.__module__.startswith("dist_gan.")
 
 
 def _introduce(kind: type[Part], reference: Reference) -> None:

@@ -35,6 +35,8 @@ SAVING = "save"
 FAILURES = 3
 """This many failed saves in a row end the run; fewer are warnings."""
 
+FACTS = "dist_gan"
+"""The key of a tensor file's metadata."""
 NEEDED_TO_BUILD = ("image_shape", "classes")
 """What of the state stands in each file of tensors too: with the config that is enough to build the networks."""
 
@@ -75,7 +77,8 @@ def write(parent: Path, images_seen: int, tensors: Tensors, state: Mapping[str, 
         _remove(stray)
     try:
         temporary.mkdir(parents=True, exist_ok=True)  # a network disk may keep a file of its own in the old one
-        facts = {key: json.dumps(state[key]) for key in NEEDED_TO_BUILD if key in state}
+        # One key: safetensors writes several in an order that differs from save to save.
+        facts = {FACTS: json.dumps({key: state[key] for key in NEEDED_TO_BUILD if key in state})}
         files: dict[str, bytes] = {
             f"{file}.safetensors": serialize_tensors({k: v.detach().cpu().contiguous() for k, v in own.items()}, facts)
             for file, own in tensors.items()

@@ -103,7 +103,7 @@ def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]
     """From the two files: the file with the weights also has the shape of the images."""
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
-            facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            facts = json.loads((file.metadata() or {}).get(checkpoint.FACTS, "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if missing := {"image_shape", "classes"} - facts.keys():
             raise CheckpointError(f"{folder / WEIGHTS} has no entry {sorted(missing)[0]}. Give the complete checkpoint")

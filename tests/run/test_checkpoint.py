@@ -227,3 +227,14 @@ def _die_at(point: str, k: int) -> None:
         return original(*args, **kwargs)
 
     setattr(owner, point, deadly)
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    """What is said beside the tensors has one order, in every save."""
+    state = {"images_seen": 0, "image_shape": [1, 8, 8], "classes": ["a", "b"]}
+    tensors = {"ema": {"a": torch.ones(3), "b": torch.zeros(2)}}
+    written = {
+        (checkpoint.write(tmp_path / str(i), 0, tensors, state, "seed: 0\n") / "ema.safetensors").read_bytes()
+        for i in range(8)
+    }
+    assert len(written) == 1
