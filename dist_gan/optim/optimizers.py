@@ -57,18 +57,21 @@ class Optimizer(Part):
             tensor.copy_(torch.where(skip.to(tensor.device), old, tensor))
 
 
-class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015)."""
-
+class _Moments(Optimizer):
     skips: ClassVar[bool] = True
 
-    name: Literal["adam"] = "adam"
     beta1: float = Field(0.5, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the second moment."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
+
+
+class Adam(_Moments):
+    """Adam (Kingma and Ba 2015)."""
+
+    name: Literal["adam"] = "adam"
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
         """Fused: one kernel for all parameters, which can skip a step without reading anything back."""
@@ -76,18 +79,10 @@ class Adam(Optimizer):
         return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=self.eps, fused=True)
 
 
-class AdamW(Optimizer):
+class AdamW(_Moments):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
-    skips: ClassVar[bool] = True
-
     name: Literal["adamw"] = "adamw"
-    beta1: float = Field(0.5, ge=0, lt=1)
-    """Decay of the first moment."""
-    beta2: float = Field(0.999, ge=0, lt=1)
-    """Decay of the second moment."""
-    eps: float = Field(1e-8, gt=0)
-    """Added to the root of the second moment."""
     weight_decay: float = Field(0.01, ge=0)
     """Part of the weights that a step subtracts, times the learning rate."""
 
