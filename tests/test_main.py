@@ -36,6 +36,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "expected one of train, sample, status, doctor, data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_trains_samples_and_shows_the_status(tmp_path: Path) -> None:
     done = command("-m", "dist_gan", "train", *SMALL, f"run={tmp_path}/a", "images=640")
     assert done.returncode == 0, done.stderr

@@ -196,6 +196,7 @@ class Hangs(Event):
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_raises_and_the_interpreter_lives(tmp_path: Path) -> None:
     with pytest.raises(PeerFailed, match=r"no progress for 5 s.*in a hang"):
         train(tiny(tmp_path, timeout=5), events=[Hangs()])

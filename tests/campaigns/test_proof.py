@@ -36,6 +36,7 @@ SIGNALS = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT}
 REASONS = {"fails": "this rank fails", "late": "were not done in time"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fails", "late", "killed", "interrupted"])
 def test_no_rank_is_left_behind(tmp_path: Path, how: str) -> None:
     parent = subprocess.Popen(

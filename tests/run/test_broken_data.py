@@ -37,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (2, 1)])
 def test_named_saved_and_gone_on_with(folder: Path, ranks: int, workers: int) -> None:
     run, broken = folder / "run", folder / "data" / "0007.png"
@@ -72,6 +73,7 @@ def test_named_saved_and_gone_on_with(folder: Path, ranks: int, workers: int) ->
             assert tensor.equal(both[1].tensors[member][name]), f"{member}: {name}"
 
 
+@pytest.mark.slow
 def test_a_share_that_is_away_for_a_second(folder: Path) -> None:
     run = folder / "run"
     with started(ROOT, "local.sh", *arguments(folder, 1), "images=100000000") as process:
