@@ -62,7 +62,7 @@ def fixed_point(values: Tensor) -> Tensor:
 
     Larger magnitudes than 2^22 are clamped to it.
     """
-    units = (values.detach().double().nan_to_num_().clamp_(-(2.0**22), 2.0**22) * 2**STATISTIC_BITS).round_()
+    units = (values.detach().double().nan_to_num().clamp_(-(2.0**22), 2.0**22) * 2**STATISTIC_BITS).round_()
     return torch.stack([units.to(torch.int64).sum(), torch.full((), len(values), device=values.device)])
 
 

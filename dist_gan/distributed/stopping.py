@@ -42,13 +42,14 @@ class Stopping:
             return
         before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number, handler in before.items():
-            if number != signal.SIGHUP or handler != signal.SIG_IGN:  # as with nohup
+            if handler is not None and (number != signal.SIGHUP or handler != signal.SIG_IGN):  # ignored: as with nohup
                 signal.signal(number, self._ask)
         try:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # one that Python did not install cannot be put back, and was left in place
+                    signal.signal(number, handler)
 
     @contextmanager
     def protected(self) -> Iterator[None]:
@@ -62,7 +63,7 @@ class Stopping:
         finally:
             self._protected = before
             if in_main:
-                signal.signal(signal.SIGCHLD, child)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL if child is None else child)
         if self._again and not before:
             raise KeyboardInterrupt
 

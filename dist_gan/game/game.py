@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,6 +16,7 @@ from dist_gan.game.dials import Dials
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState
 from dist_gan.game.purity import PurityGuard
+from dist_gan.game.turn import MOVERS, Mover, Turn, slices, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
 from dist_gan.objective.followers import Follower, has_state
@@ -26,21 +26,8 @@ from dist_gan.optim.optimizers import Optimizer
 from dist_gan.part import Stateful
 from dist_gan.randomness import Purpose, draw
 
-Mover = Literal["D", "G"]
-MOVERS: tuple[Mover, Mover] = ("D", "G")
 AUGMENT = "augment"
 """The member that holds an augmentation's state."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one player's move consists of. (NVlabs' StyleGAN2-ADA calls these phases.)"""
-
-    player: Mover
-    purposes: Mapping[Purpose, int]
-    """How many 16-bit random numbers a sample needs, by purpose."""
-    penalties: Mapping[str, Any]
-    """The penalties that belong to it, by name, whether due or not."""
 
 
 class Watch(Protocol):
@@ -105,27 +92,22 @@ class Game:
         self.images_seen = 0
 
         named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
-        dials = [*named, "average", *(f"{player}/learning_rate" for player in MOVERS)]
-        self.dials = Dials(dials, processes.device, processes.dtype)
+        self.dials = Dials([*named, "average"], processes.device, processes.dtype)
+        # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
+        on_gpu = processes.device.type == "cuda"
+        self.rates = Dials(MOVERS, processes.device, torch.float32 if on_gpu else processes.dtype)
         fixed = FixedPointSum(processes, batch_size // self.microbatch) if processes.exact else None
 
         def player(network: Any, optimizer: Optimizer, name: Mover) -> Player[Any]:
             reduction = reduction_for(network, processes, batch_size, fixed)
-            return Player(network, optimizer, processes, reduction, self.dials[f"{name}/learning_rate"])
+            return Player(network, optimizer, processes, reduction, self.rates[name])
 
         self.generator = player(networks.generator, generator_optimizer, "G")
         self.discriminator = player(networks.discriminator, discriminator_optimizer, "D")
         self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
-        self.turns = {
-            player: Turn(
-                player,
-                objective.needs(*networks, self.augment, player),
-                {name: penalty for name, penalty in named.items() if penalty.of == player},
-            )
-            for player in MOVERS
-        }
-        self._bits_of = _slices({n: p.bits(networks.generator.shape) for n, p in self.turns["G"].penalties.items()})
-        stateful = {AUGMENT: self.augment, **named}
+        self.turns = turns_of(objective, networks, self.augment, named)
+        self._bits_of = slices({n: p.bits(networks.generator.shape) for n, p in self.turns["G"].penalties.items()})
+        stateful: dict[str, Any] = {AUGMENT: self.augment, **named}
         self.followers = {n: Follower(part, processes.device) for n, part in stateful.items() if has_state(part)}
         if self.turns["G"].penalties:
             scalars = (G_PENALTY, *scalars)
@@ -238,9 +220,11 @@ class Game:
 
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
         """Fill in the numbers of this turn; returns the penalties that are due."""
-        strengths = {n: p.strength(images_seen, self.batch_size) for n, p in turn.penalties.items()}
-        rate = self.players[turn.player].recipe.rate(images_seen)
-        self.dials.fill({**strengths, f"{turn.player}/learning_rate": rate})
+        between = self.batch_size if turn.player == "D" else self.images_per_update  # images between two such turns
+        strengths = {n: p.strength(images_seen, between) for n, p in turn.penalties.items()}
+        self.rates.fill({turn.player: self.players[turn.player].recipe.rate(images_seen)})
+        if strengths:
+            self.dials.fill(strengths)
         return [
             Due(
                 name,
@@ -289,12 +273,3 @@ class Game:
             if self.processes.exact:
                 images = images.clone()  # a kernel may be chosen by the address in memory
             yield Microbatch(images, labels, {p: b[part] for p, b in bits.items()}), start + self.microbatch >= count
-
-
-def _slices(counts: Mapping[str, int]) -> dict[str, slice]:
-    """Consecutive slices of these lengths."""
-    found, start = {}, 0
-    for name, count in counts.items():
-        found[name] = slice(start, start + count)
-        start += count
-    return found

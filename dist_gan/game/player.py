@@ -71,10 +71,7 @@ class Player(Generic[N]):
         # Gradients are equal on all ranks, so all decide alike. They decide on the device: nothing is read back.
         self.gradient_norm = norm
         self.skipped = 1 - norm.isfinite().to(norm.dtype)
-        if scaler is not None and self.recipe.skips:
-            scaler.step(self.optimizer)
-        else:
-            self.recipe.step(self.optimizer, self.skipped)
+        self.recipe.step(self.optimizer, self.skipped)  # not the scaler's: one rule decides what is skipped
         if scaler is not None:
             scaler.update()
         for layer in self._layers_that_move:

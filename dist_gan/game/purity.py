@@ -74,8 +74,9 @@ class PurityGuard:
         rule = "A forward must be a pure function of weights, buffers and arguments, else the model depends on"
         if drawn := _changed(states, _random_states()):
             raise ConfigError(
-                f"networks: {name} ({kind}) draws random numbers from {drawn[0]}'s global state in its forward. {rule} "
-                f"the number of processes and on resumes. Instead, {hint or 'draw from the bits that come as `noise`'}"
+                f"networks: {name} ({kind}) draws random numbers from {drawn[0]}'s global state in its forward (or "
+                f"another thread of this process does, meanwhile). {rule} the number of processes and on resumes. "
+                f"Instead, {hint or 'draw from the bits that come as `noise`'}"
             )
         for buffer, value in _buffers(layer).items():
             if not torch.equal(value, buffers[buffer]):

@@ -37,14 +37,6 @@ class _Weighted(Part):
         """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""
         return 0
 
-    def initial_state(self) -> dict[str, Tensor]:
-        """The state before the first update; empty for most."""
-        return {}
-
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        """The state after a turn in which the observations had this mean."""
-        return dict(state)
-
 
 class Penalty(_Weighted):
     """A penalty of D's turn: at which images, how strong, how often."""
@@ -62,6 +54,14 @@ class GeneratorPenalty(_Weighted):
     """A penalty of G's turn (path length, for example)."""
 
     of: ClassVar[Literal["D", "G"]] = "G"
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """The state before the first update; empty for most."""
+        return {}
+
+    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+        """The state after a turn in which the observations had this mean."""
+        return dict(state)
 
     @abstractmethod
     def penalty(self, images: Tensor, latents: Tensor, bits: Tensor, state: State) -> tuple[Tensor, Tensor | None]:

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator
-from dist_gan.networks.layers import measure_batch_norm
+from dist_gan.networks.layers import GroupBatchNorm2d, measure_batch_norm
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, draw, normal, words
 
@@ -54,6 +55,13 @@ class Average:
         self._measured_on = -(-MEASURED // batch_multiple) * batch_multiple
         self._weights: list[Tensor] = list(self.network.parameters())
         self._sources: list[Tensor] = list(generator.parameters())
+        for name, rule in buffer_rules(generator).items():
+            layer = generator.get_submodule(name.rpartition(".")[0])
+            if rule == "measure" and not isinstance(layer, GroupBatchNorm2d):
+                raise ConfigError(
+                    f"networks: G.{name}: {type(layer).__name__} states `measure` in buffer_rules, and only batch "
+                    "statistics of GroupBatchNorm2d can be measured. State copy or average"
+                )
         self._buffers = {
             rule: [pair for name, pair in _paired(self.network, generator).items() if rules[name] == rule]
             for rules in [buffer_rules(generator)]

@@ -20,7 +20,8 @@ class Optimizer(Part):
 
     skips: ClassVar[bool] = False
     """Whether what `build` returns leaves everything as it was where its attribute `found_inf` is 1, as torch's fused
-    Adam does. For others `step` takes care of it, for the price of a copy of the weights."""
+    Adam does. For others `step` takes care of it, for the price of a copy of the weights; what such an optimizer
+    creates in its first step then starts from zero gradients if that step is skipped."""
 
     learning_rate: float = Field(2e-4, gt=0)
     """Step size, before the schedule's factor."""
@@ -49,12 +50,14 @@ class Optimizer(Part):
         skip = skipped.bool()
         for parameter in parameters:
             parameter.grad = torch.where(skip, 0.0, parameter.grad)
-        state = [t for p in parameters for t in optimizer.state.get(p, {}).values() if isinstance(t, Tensor)]
+        # What it keeps on the host is left alone, since asking it whether to skip would wait for the device.
+        kept = [t for p in parameters for t in optimizer.state.get(p, {}).values() if isinstance(t, Tensor)]
+        state = [tensor for tensor in kept if tensor.device == skip.device]
         moved = [*parameters, *state]
         before = [tensor.clone() for tensor in moved]
         optimizer.step()
         for tensor, old in zip(moved, before, strict=True):
-            tensor.copy_(torch.where(skip.to(tensor.device), old, tensor))
+            tensor.copy_(torch.where(skip, old, tensor))
 
 
 class _Moments(Optimizer):

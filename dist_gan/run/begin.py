@@ -78,7 +78,8 @@ def begin(game: Game, parent: Parent, *, optimizers: bool) -> None:
     for player, file in zip(PLAYERS, OPTIMIZERS, strict=True) if optimizers else ():
         moving = [n for n, p in game.players[player].network.named_parameters() if parent.fits(player, n)]
         given = parent.read.tensors[file]
-        game.members[file].load({k: v for k, v in given.items() if k.rpartition(".")[0] in moving})
+        taken_over = {k: v for k, v in given.items() if k.rpartition(".")[0] in moving}
+        game.members[file].load({**game.members[file].state(), **taken_over})
 
 
 def _parent(config: Config, networks: Networks) -> Parent:

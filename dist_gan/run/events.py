@@ -103,9 +103,8 @@ class Pictures(Event):
 
     def happen(self, game: Game, records: Records) -> None:
         """Made by the averaged generator, whose batch statistics are measured now."""
-        generator = game.average.ready()
-        if game.processes.is_first:
-            images = generate(generator, self.latents, self.condition)
+        if game.processes.is_first:  # nothing is communicated: others go on
+            images = generate(game.average.ready(), self.latents, self.condition)
             records.picture(images, f"{game.images_seen:012d}.png", game.images_seen, self.columns)
 
 
@@ -121,4 +120,5 @@ class Checkpoints(Event):
 
     def happen(self, game: Game, records: Records) -> None:
         """Takes a snapshot now, which is written while training goes on."""
-        records.checkpoint(game.images_seen, game.state())
+        if game.processes.is_first:  # the state is the same on all
+            records.checkpoint(game.images_seen, game.state())

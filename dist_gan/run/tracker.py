@@ -97,7 +97,8 @@ class Tracker:
         return all([mailbox.close() for mailbox in self._mailboxes])
 
     def _installed(self, package: str, *, needed: bool) -> bool:
-        there = importlib.util.find_spec(package) is not None
+        spec = importlib.util.find_spec(package)
+        there = spec is not None and spec.loader is not None  # a folder that W&B made here has no loader
         if not there and needed:
             self._warn(f"{package} is not installed: nothing goes there; metrics.jsonl has everything")
         return there

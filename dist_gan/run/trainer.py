@@ -11,6 +11,7 @@ from dist_gan.distributed.stopping import Stopping
 from dist_gan.distributed.timing import AGREE_SECONDS
 from dist_gan.distributed.traffic import Traffic
 from dist_gan.game.game import Game
+from dist_gan.run.checkpoint import name_of
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.summary import show_end
@@ -126,11 +127,14 @@ class Trainer:
 
     def _save_what_is_good(self, first: int) -> None:
         """Save the state after an error, unless it came in the middle of an update."""
-        if self.game.untouched and self.game.images_seen > first and self.processes.is_first:
+        seen = self.game.images_seen
+        if self.game.untouched and seen > first and self.processes.is_first:
             self.pulse.armed = False
             with self.stopping.protected():
-                Checkpoints(1).happen(self.game, self.records)
                 self.records.wait()
+                if self.records.last_checkpoint is None or self.records.last_checkpoint.name != name_of(seen):
+                    Checkpoints(1).happen(self.game, self.records)
+                    self.records.wait()
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
