@@ -11,6 +11,7 @@ from dist_gan.distributed.stopping import Stopping
 from dist_gan.distributed.timing import AGREE_SECONDS
 from dist_gan.distributed.traffic import Traffic
 from dist_gan.game.game import Game
+from dist_gan.run.checkpoint import name_of
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.summary import show_end
@@ -129,8 +130,11 @@ class Trainer:
         if self.game.untouched and self.game.images_seen > first and self.processes.is_first:
             self.pulse.armed = False
             with self.stopping.protected():
-                Checkpoints(1).happen(self.game, self.records)
                 self.records.wait()
+                last = self.records.last_checkpoint
+                if last is None or last.name != name_of(self.game.images_seen):  # else it was just saved
+                    Checkpoints(1).happen(self.game, self.records)
+                    self.records.wait()
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
