@@ -260,7 +260,7 @@ def test_a_sweep_is_an_array_whose_tasks_go_their_own_ways(cluster: Cluster, tmp
 
 
 def test_who_fails_is_tried_again_while_that_may_help(cluster: Cluster, failing: tuple[dict[str, str], Path]) -> None:
-    """Again where it failed, and three times at one place; on and on with new checkpoints; once where config, data or loss are to blame."""
+    """Until two restarts made no checkpoint; on and on with new ones; once where config, data or loss are to blame."""
     submitted, folder = failing
     ended = {name: cluster.wait(job, "COMPLETED", "FAILED") for name, job in submitted.items()}
     told = {name: cluster.output(job) for name, job in submitted.items()}
