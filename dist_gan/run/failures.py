@@ -59,7 +59,7 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
     if isinstance(error, RunError) and (not error.reports or (attempt.rank and error.everywhere)):
         error.reports = False
         return error
-    if attempt.folder is not None and not _is_recorded(attempt):  # the first cause stays
+    if attempt.folder is not None and not _is_recorded(attempt, by_peers=isinstance(error, PeerFailed)):
         reason = f"{type(error).__name__}: {error}"
         attempt.folder.status("failed", reason=reason, rank=attempt.rank, exit_code=exit_code_of(error))
     return error
@@ -144,11 +144,13 @@ def report(error: Exception | str, rank: int = 0) -> None:
         print(f"dist_gan{where}: {error}", file=sys.stderr, flush=True)
 
 
-def _is_recorded(attempt: Attempt) -> bool:
-    """Whether a process that failed before this one has written the cause."""
+def _is_recorded(attempt: Attempt, *, by_peers: bool = True) -> bool:
+    """Whether a process that failed before this one has written the cause. The first cause stays, except that (unless
+    `by_peers`) a peer's failure is no cause for a process that knows a better one."""
     with contextlib.suppress(OSError):
         status = RunFolder(attempt.run).read_status()
-        return status.get("state") == "failed" and status.get("time", 0) > attempt.begun
+        cause = by_peers or status.get("exit_code") != PeerFailed.exit_code
+        return cause and status.get("state") == "failed" and status.get("time", 0) > attempt.begun
     return False
 
 

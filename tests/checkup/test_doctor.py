@@ -216,7 +216,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert services.wandb(Track(), folder).found.startswith("offline")
     assert f"`wandb sync {tmp_path}/wandb/offline-run-*-*` sends it later" in services.wandb(Track(), folder).found
     folder.status("stopped", wandb=wandb_note(folder, "abc"))
-    assert f"`wandb sync {tmp_path}/wandb/offline-run-*-abc` sends it later" in services.wandb(Track(), folder).found
+    assert f"`wandb sync {tmp_path}/wandb/offline-run-*-abc*` sends it later" in services.wandb(Track(), folder).found
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nowhere")
