@@ -236,8 +236,8 @@ def _place(folder: RunFolder) -> dict[str, Any]:
 def upload_command(run: Path, wandb_id: str) -> str:
     """The shell command that uploads all offline parts of a run to W&B, in order.
 
-    Every start of a run writes a part of its own, named after its time and the run's id, so the shell puts them in the
-    order of time. (The second of two parts that start in the same second has a number behind the id.) `wandb sync` skips
+    Every start of a run writes a part of its own, named after its time and the run's id, so the shell lists them in the
+    order of time. (The second of two parts that start in one second has a number behind the id.) `wandb sync` skips
     parts that were uploaded before.
     """
     return f"wandb sync {shlex.quote(str(run / 'wandb'))}/offline-run-*-{wandb_id.rstrip('*')}*"

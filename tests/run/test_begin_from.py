@@ -86,6 +86,15 @@ def test_optimizers_by_choice(tmp_path: Path, parent: Path, capsys: pytest.Captu
     assert not (tmp_path / "b").exists()
 
 
+def test_optimizers_of_a_partial_fit(tmp_path: Path) -> None:
+    """Layers that start afresh keep what their optimizer was built with: SGD's momentum is there from the start."""
+    sgd = [f"{player}_optimizer={{name: sgd, momentum: 0.9}}" for player in ("generator", "discriminator")]
+    assert run(tmp_path / "parent", 640, *FAST, *sgd) == 0
+    both = ["begin_from_optimizers=true", "begin_from_partial=true", "networks.conditional=true"]
+    assert begun(tmp_path / "run", tmp_path / "parent", 64, *sgd, *both) == 0
+    assert "embedding.weight.momentum_buffer" in newest(tmp_path / "run").tensors["generator_optimizer"]
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path, parent: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert begun(folder, parent, 64, "networks.conditional=true") == 2
