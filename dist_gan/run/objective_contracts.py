@@ -71,7 +71,10 @@ def penalty_contract(penalty: Penalty, shape: DataShape, hold: Hold) -> None:
     (gradient,) = torch.autograd.grad(values.sum(), D.weight, allow_unused=True)
     hold(gradient is not None and is_finite(gradient), "the penalty's gradient by D's weights is finite")
     _strengths(penalty, hold)
-    _state(penalty, hold)
+    hold(
+        not hasattr(penalty, "initial_state"),
+        "a penalty of D has no state: what it penalizes follows from its samples alone",
+    )
 
 
 def generator_penalty_contract(penalty: GeneratorPenalty, shape: DataShape, hold: Hold) -> None:

@@ -14,7 +14,6 @@ from dist_gan.optim.optimizers import SGD, AdamW
 from tests.support import own_parts, tiny
 
 UPDATES = 6
-tiny.BATCH = 96  # for 1, 2 and 3 processes
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -72,6 +71,7 @@ def results(processes: Processes, mode: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     out = sys.argv[1]
+    tiny.BATCH = 96  # for 1, 2 and 3 processes; here alone, where no other test is
     both = {}
     for mode in ("fp64", "exact"):
         joined = Processes("fp32" if mode == "exact" else mode, exact=mode == "exact")
