@@ -7,12 +7,7 @@ Code is imported only where the user's own config or command names it. Whoever r
 (a run's folder, a checkpoint) says so by `reading`: then a class must be known already, or nothing is executed.
 """
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +17,9 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, GetCoreSchemaHandler
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
+from dist_gan.own_code import digest, file_of, mistake, module_of_file, module_of_name
 from dist_gan.part import Part, Reference
 
 Code = Literal["run", "known", "inert"]
@@ -33,8 +29,6 @@ already are used, others are refused. inert: others are read as data only, which
 _code: ContextVar[tuple[Code, frozenset[str]]] = ContextVar("code", default=("run", frozenset()))
 _known: dict[str, type[Part]] = {}
 """Reference -> class: what the user's own config or call has brought into this process."""
-MISTAKE = "own_part"
-"""The type of the pydantic errors that are raised here."""
 
 
 @contextmanager
@@ -87,12 +81,12 @@ class OwnPart:
         kind = resolve(text)
         base = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in self.bases)
         if not isinstance(kind, type) or not issubclass(kind, self.bases):
-            raise _mistake(f"{text} is no subclass of {base}")
+            raise mistake(f"{text} is no subclass of {base}")
         if kind in built_in:
-            raise _mistake(f"{text} is built in: name={kind.model_fields['name'].default}")
+            raise mistake(f"{text} is built in: name={kind.model_fields['name'].default}")
         if inspect.isabstract(kind):
             missing = ", ".join(sorted(kind.__abstractmethods__))
-            raise _mistake(f"{text} does not define {missing}, which {base} asks for")
+            raise mistake(f"{text} does not define {missing}, which {base} asks for")
         return kind
 
 
@@ -173,21 +167,21 @@ def resolve(text: str) -> Any:
     if code != "run" and text in _known:
         return _known[text]
     if code != "run" and text not in named:
-        raise _mistake(
+        raise mistake(
             f"{text} is code that this config, which did not come from your own command, asks to execute. Read that "
             "code first; where you trust it, say trust_code=true (in Python: trust_code=True)"
         )
     source, _, name = text.rpartition(":")
-    module = _module_of_file(Path(source)) if source.endswith(".py") else _module_of_name(source, text)
+    module = module_of_file(Path(source)) if source.endswith(".py") else module_of_name(source, text)
     kind: Any = module
     for step in name.split("."):
         kind = getattr(kind, step, None)
     if kind is None:
         there = [n for n, value in vars(module).items() if _is_own(value, module)]
-        raise _mistake(f"{source} has no class {name!r}; it has {', '.join(there) or 'none'}")
+        raise mistake(f"{source} has no class {name!r}; it has {', '.join(there) or 'none'}")
     if isinstance(kind, type) and issubclass(kind, Part) and not _is_built_in(kind):
         label = text if not source.endswith(".py") else f"{Path(source).name}:{name}"
-        _introduce(kind, Reference(text, label, str(getattr(module, "__file__", None) or source), _digest(kind)))
+        _introduce(kind, Reference(text, label, str(getattr(module, "__file__", None) or source), digest(kind)))
     return kind
 
 
@@ -196,7 +190,7 @@ def _given(value: Part) -> Part:
     kind = type(value)
     if not reference_of(kind) and not _is_built_in(kind):
         text = f"{kind.__module__}:{kind.__qualname__}"
-        _introduce(kind, Reference(text, text, _file_of(kind), _digest(kind)))
+        _introduce(kind, Reference(text, text, file_of(kind), digest(kind)))
     return value
 
 
@@ -236,86 +230,5 @@ def _fields(value: Part, info: core_schema.SerializationInfo) -> Mapping[str, An
     return {key: item for key, item in value.model_dump(mode=info.mode).items() if key != "name"}
 
 
-def _module_of_file(path: Path) -> ModuleType:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _mistake(
-            f"cannot read {path} ({error.strerror}); a file is looked for beside the config, then in the current "
-            f"directory ({Path.cwd()})"
-        ) from None
-    path = path.resolve()
-    # By its content too: in a notebook the file may change, and what was made from the old one goes on with it.
-    name = f"own_parts_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    _can_import_from(path.parent)
-    try:
-        exec(compile(content, str(path), "exec"), vars(module))
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _mistake(_failure(error, path)) from error
-    return module
-
-
-def _module_of_name(name: str, text: str) -> ModuleType:
-    _can_import_from(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise _mistake(
-                f"{text}: there is no module {error.name} (neither installed, nor on PYTHONPATH, nor in the current "
-                "directory). A file is written with its ending: file.py:Class"
-            ) from None
-        raise _mistake(_failure(error, None)) from error
-    except (Exception, SystemExit) as error:
-        raise _mistake(_failure(error, None)) from error
-
-
-def _can_import_from(folder: Path) -> None:
-    """What lies beside can be imported too. Last: nothing that is installed is hidden."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-
-def _failure(error: BaseException, path: Path | None) -> str:
-    """Where an import failed: the last line of `path` that was reached, or of any file."""
-    kind = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {kind}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if path and Path(frame.filename) == path] or frames
-    return f"{own[-1].filename}, line {own[-1].lineno}: {kind}"
-
-
 def _is_own(value: Any, module: ModuleType) -> bool:
     return isinstance(value, type) and value.__module__ == module.__name__
-
-
-def _file_of(kind: type) -> str:
-    try:
-        return inspect.getsourcefile(kind) or ""
-    except (TypeError, OSError):
-        return ""
-
-
-def _digest(kind: type) -> str:
-    """SHA-256 of the file that defines `kind`; of its own lines where that is a script or a notebook, which changes
-    for other reasons; empty where neither can be had."""
-    try:
-        if kind.__module__ == "__main__":
-            return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
-        return hashlib.sha256(Path(_file_of(kind)).read_bytes()).hexdigest()
-    except (TypeError, OSError):
-        return ""
-
-
-def _mistake(text: str) -> PydanticCustomError:
-    # The text is a template there: braces of its own must not be taken for places.
-    return PydanticCustomError(MISTAKE, "{text}", {"text": text})

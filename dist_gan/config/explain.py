@@ -8,7 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dist_gan.own_parts import MISTAKE, known, reference_of
+from dist_gan.own_code import MISTAKE
+from dist_gan.own_parts import known, reference_of
 from dist_gan.part import Part
 
 USAGE = """usage: accelerate launch dist_gan/train.py [CONFIG.yaml] [dotted.key=value ...]
