@@ -11,6 +11,11 @@ UV := $(shell command -v uv 2>/dev/null)
 # uv where it is there, else pip; the ordinary package index alone
 INSTALL = $(if $(UV),VIRTUAL_ENV=$(VENV) $(UV) pip install,$(BIN)/python -m pip install) --quiet --constraint constraints.txt
 
+# Most tests wait for processes that they start, so a worker for each core keeps the cores busy. A file stays in one
+# worker, in the order of the files.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores : 8)))
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
@@ -38,14 +43,14 @@ test: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck --severity=style launch/*.sh slurm/*.sh slurm/*.sbatch slurm/*.example .ci/run
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Lint, types and the tests that take under two minutes in all: what one runs while working
 quick: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 faults: setup-dev
 	$(BIN)/python -m tests.campaigns.faults

@@ -20,6 +20,12 @@ GRANDPARENT = [
 """Ends at once, and leaves a process in a session of its own, which nobody's child is any more."""
 
 
+def _own_session() -> dict[str, str]:
+    """The environment of a suite that is nobody's worker."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    return {**environment, "PYTHONPATH": str(ROOT)}
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_children_start_with_default_signals_though_they_are_ignored_here(number: int) -> None:
     """As under nohup, or in the background of a script. This process does not end by them either."""
@@ -51,7 +57,7 @@ def test_a_suite_that_is_terminated_ends_its_children(tmp_path: Path) -> None:
         f"from tests.support.children import finished\ndef test_one(): finished({SLEEPER!r})\n"
     )
     suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path]
-    with child(suite, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, stdout=subprocess.DEVNULL) as inner:
+    with child(suite, env=_own_session(), cwd=tmp_path, stdout=subprocess.DEVNULL) as inner:
         own = str(inner.pid)
         wait_for(lambda: any(process.cmdline() == SLEEPER for process in marked(SESSION, own)))
         inner.terminate()
@@ -71,8 +77,8 @@ def test_a_session_that_leaves_a_process_fails_and_names_the_test(tmp_path: Path
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n")
     start = f"import subprocess\ndef test_one(): subprocess.run({GRANDPARENT!r})\n"
     (tmp_path / "test_it.py").write_text(start if leaves else "def test_one(): pass\n")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    inner = finished([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path], env=env, cwd=tmp_path)
+    suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path]
+    inner = finished(suite, env=_own_session(), cwd=tmp_path)
     assert "1 passed" in inner.stdout, inner.stdout + inner.stderr
     assert inner.returncode == leaves
     assert ("processes that tests have left behind" in inner.stderr) == leaves

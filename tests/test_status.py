@@ -13,7 +13,7 @@ from dist_gan.run.folder import RunFolder
 from tests.support.children import child, finished
 from tests.support.commands import ROOT, status
 from tests.support.launched import ENDLESS, saved
-from tests.support.runs import run
+from tests.support.runs import run, wait_for
 
 
 def told(capsys: pytest.CaptureFixture[str], *folders: object) -> tuple[int, str, str]:
@@ -92,6 +92,32 @@ def test_what_an_attempt_ended_with_is_forgotten_when_the_next_begins(tmp_path: 
     assert folder.read_status()["restarts"] == 0
     folder.begin(0)
     assert not {"reason", "rank", "exit_code"} & set(folder.read_status())
+
+
+def test_a_failure_stays_whatever_another_rank_still_writes(tmp_path: Path) -> None:
+    """Rank 0 may write that it is running when another rank has failed, and read what was there before that."""
+    folder = RunFolder(tmp_path)
+    folder.begin(0)
+    write = (
+        "import sys; from pathlib import Path; from dist_gan.run.folder import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1])); print(flush=True)\n"
+        "while True: folder.status('running', images_seen=64)"
+    )
+    with child([sys.executable, "-c", write, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as rank_0:
+        assert rank_0.stdout
+        rank_0.stdout.readline()
+        for _ in range(40):
+            folder.begin(0)
+            wait_for(lambda: folder.read_status()["state"] == "running")
+            folder.status("failed", reason="the cause", rank=1)
+            assert folder.read_status()["state"] == "failed"
+            time.sleep(0.002)
+            assert folder.read_status()["reason"] == "the cause"
+    for state in ("starting", "running"):
+        folder.status(state)
+        assert folder.read_status()["state"] == "failed"
+    folder.status("failed", reason="a better one")
+    assert folder.read_status()["reason"] == "a better one"
 
 
 def test_no_run_is_a_message_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,7 +175,7 @@ class Streamed(Dataset):
             generator=torch.Generator(),  # its seed for the workers, which draw nothing, not from the global generator
             **options,
         )
-        for read in loader:
+        for read in _handed_over(loader) if self.workers else loader:
             if isinstance(read, str):
                 raise DataError(read)
             images, labels, broken = read
@@ -186,6 +186,17 @@ class Streamed(Dataset):
                     f"replaces ({most_broken(self.count)}). Repair or remove them"
                 )
             yield images, labels if labels[0] >= 0 else labels[:0]
+
+
+def _handed_over(loader: Iterable[Any]) -> Iterator[Any]:
+    """What the workers read. One that dies while it hands over a batch is a connection that ends, and is no worker's
+    failure to torch yet."""
+    try:
+        yield from loader
+    except (OSError, EOFError) as error:
+        if "in DataLoader worker process" in str(error):  # raised there, by a dataset of the user's own
+            raise
+        raise RuntimeError(f"DataLoader worker: {str(error) or type(error).__name__}") from error
 
 
 class _Caught(Indexed[Item]):

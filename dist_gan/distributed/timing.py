@@ -7,6 +7,10 @@ process that names it.* `tests/distributed/test_timing.py` asserts the inequalit
 TICK = 1.0
 """Between two heartbeats of a process. Short enough to name a dead process within seconds, and very little traffic."""
 
+STATUS_SECONDS = 1.0
+"""A process waits this long for another that writes status.json: one that is stopped in the middle of it must not stop
+others from naming it."""
+
 LAST_WORDS = 2.0
 """For each of the two things that a hung process does before it ends (its stacks, the save under way): the disk may be
 what hangs, so neither is waited for without a limit."""

@@ -10,17 +10,20 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dist_gan.distributed.timing import STATUS_SECONDS
 from dist_gan.errors import ConfigError
 from dist_gan.run.listing import unreadable
 
 ENDING = ("reason", "rank", "exit_code")
 """The keys of status.json about how an attempt ended."""
+UNDERWAY = ("starting", "running")
+"""The states of an attempt that has not ended."""
 
 RESOLVED = "# Everything that this run was configured with, written by it at each start; itself a config.\n"
 YAML_STYLE: dict[str, Any] = {"sort_keys": False, "width": 120}
@@ -119,7 +122,8 @@ class RunFolder:
         """An attempt begins, from a checkpoint of that many images: count it, and whether the one before made any."""
         before = self.read_status()
         again = before.get("began_from_images") == images_seen
-        self.status(
+        self._replace_status(
+            before,
             "starting",
             images_seen=images_seen,
             began=time.time(),
@@ -132,11 +136,18 @@ class RunFolder:
         """Replace status.json: `state` is starting, running, finished, stopped or failed; details are JSON data, and
         what it said before stays where it is not about how an attempt ended.
 
-        On a full disk the old one stays: its checkpoints decide whether a run can go on.
+        On a full disk the old one stays: its checkpoints decide whether a run can go on. And the failure of another
+        rank stays: this one may not have noticed it yet, and go on with its update.
         """
+        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+            before = self.read_status()
+            if state not in UNDERWAY or before.get("state") != "failed":
+                self._replace_status(before, state, **details)
+
+    def _replace_status(self, before: Mapping[str, Any], state: str, **details: Any) -> None:
+        kept = {key: value for key, value in before.items() if key not in ENDING}
         here = {"job": _job(), "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
         with contextlib.suppress(OSError):
-            kept = {key: value for key, value in self.read_status().items() if key not in ENDING}
             replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
@@ -185,6 +196,26 @@ class RunFolder:
                     kept.append(line + "\n")
         if kept or self.metrics.exists():
             replace(self.metrics, "".join(kept))
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Inside, no other process is inside for this folder, where its file system has locks. Nobody is waited for long:
+    whoever holds it may be stopped."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + STATUS_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without such locks
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_there(path: Path) -> bool:

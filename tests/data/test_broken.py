@@ -11,7 +11,7 @@ from PIL import Image
 
 from dist_gan.data import Batch, DataError, Stream, files, survey
 from dist_gan.data import folder as module
-from dist_gan.data.source import Dataset, Reading, Streamed
+from dist_gan.data.source import Dataset, Reading, Streamed, worker_failure
 from tests.data.streams import CPU, opened, refused, take
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
@@ -211,6 +211,28 @@ def test_a_file_that_was_removed_is_not_waited_for(noise: Path, clock: list[floa
     with pytest.raises(DataError, match=r"13\.png cannot be used \(No such file"):
         indexed(dataset)
     assert 2 <= clock[0] < 3
+
+
+@pytest.mark.parametrize(
+    ("error", "died"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+        (EOFError(), "EOFError"),
+        (OSError("Caught OSError in DataLoader worker process 0.\nOriginal Traceback"), ""),  # a dataset's own error
+    ],
+)
+def test_a_worker_that_dies_while_it_hands_over_a_batch(
+    noise: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, died: str
+) -> None:
+    def loader(*_: Any, **__: Any) -> Any:
+        yield from ()
+        raise error
+
+    monkeypatch.setattr("dist_gan.data.source.DataLoader", loader)
+    with pytest.raises(RuntimeError if died else type(error)) as caught:
+        indexed(opened(noise, resident_megabytes=0, workers=1))
+    said = worker_failure(caught.value)
+    assert f"a process that reads images died (DataLoader worker: {died})" in said if died else said == ""
 
 
 def test_without_patience_a_share_that_is_away_is_an_error(noise: Path) -> None:

@@ -20,6 +20,7 @@ from dist_gan.distributed.timing import (
     RANK_0_SECONDS,
     SILENT_TICKS,
     SLACK,
+    STATUS_SECONDS,
     STORE_SECONDS,
     TICK,
     VANISHED_SECONDS,
@@ -54,6 +55,7 @@ def test_the_watchdog_acts_before_a_collective_gives_up() -> None:
     """A collective begins with a phase at the latest, so at its timeout SLACK has passed since the watchdog's. That
     looks once in a tick, prints the reason at once, and records it within LAST_WORDS, then waits for a save as long."""
     assert TICK + LAST_WORDS < SLACK
+    assert STATUS_SECONDS < LAST_WORDS
     assert 2 * LAST_WORDS < SLACK
 
 

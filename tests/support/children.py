@@ -124,4 +124,4 @@ def _is_ours(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return True  # it has just ended
-    return "multiprocessing.resource_tracker" in line or "execnet.gateway" in line
+    return "multiprocessing.resource_tracker" in line
