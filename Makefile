@@ -11,9 +11,9 @@ UV := $(shell command -v uv 2>/dev/null)
 # uv where it is there, else pip; the ordinary package index alone
 INSTALL = $(if $(UV),VIRTUAL_ENV=$(VENV) $(UV) pip install,$(BIN)/python -m pip install) --quiet --constraint constraints.txt
 
-# Most tests wait for processes that they start, so a worker for each core keeps the cores busy. A file stays in one
+# Most tests wait for processes that they start: one worker more than cores keeps the cores busy. A file stays in one
 # worker, in the order of the files.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores : 8)))
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 setup: $(VENV)/.installed

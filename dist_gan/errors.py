@@ -47,6 +47,10 @@ class DataError(InputOutputError):
     """An image that existed at the start cannot be read any more; the message names it and says how to go on."""
 
 
+class WorkerDied(InputOutputError):
+    """A process that reads images died."""
+
+
 class PeerFailed(RunError, RuntimeError):
     """Another process died, hangs, or cannot be reached."""
 

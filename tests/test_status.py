@@ -99,9 +99,9 @@ def test_a_failure_stays_whatever_another_rank_still_writes(tmp_path: Path) -> N
     folder = RunFolder(tmp_path)
     folder.begin(0)
     write = (
-        "import sys; from pathlib import Path; from dist_gan.run.folder import RunFolder\n"
+        "import sys, time; from pathlib import Path; from dist_gan.run.folder import RunFolder\n"
         "folder = RunFolder(Path(sys.argv[1])); print(flush=True)\n"
-        "while True: folder.status('running', images_seen=64)"
+        "while True: folder.status('running', images_seen=64); time.sleep(0.002)"  # others get the lock in between
     )
     with child([sys.executable, "-c", write, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as rank_0:
         assert rank_0.stdout

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
-from dist_gan.errors import DataError
+from dist_gan.errors import DataError, WorkerDied
 from dist_gan.part import Part
 from dist_gan.shapes import ImageShape
 
@@ -196,7 +196,7 @@ def _handed_over(loader: Iterable[Any]) -> Iterator[Any]:
     except (OSError, EOFError) as error:
         if "in DataLoader worker process" in str(error):  # raised there, by a dataset of the user's own
             raise
-        raise RuntimeError(f"DataLoader worker: {str(error) or type(error).__name__}") from error
+        raise _worker_died(str(error) or type(error).__name__) from error
 
 
 class _Caught(Indexed[Item]):
@@ -226,13 +226,17 @@ def most_broken(count: int) -> int:
     return max(10, count // 100)
 
 
-def worker_failure(error: BaseException) -> str:
-    """The message where `error` means that a worker process died; empty where it does not. torch raises it anywhere."""
+def worker_died(error: BaseException) -> WorkerDied | None:
+    """What `error` means where torch found that a worker process died, which it raises anywhere; None otherwise."""
     text = str(error).partition("\n")[0]
     signs = ("DataLoader worker", "shared memory(shm)", "shared memory object")
-    if not isinstance(error, RuntimeError) or not any(sign in text for sign in signs):
-        return ""
-    return (
+    if isinstance(error, WorkerDied):
+        return error
+    return _worker_died(text) if isinstance(error, RuntimeError) and any(sign in text for sign in signs) else None
+
+
+def _worker_died(text: str) -> WorkerDied:
+    return WorkerDied(
         f"data: a process that reads images died ({text.rstrip('. ')}). Memory may have run out, or /dev/shm (`df -h "
         "/dev/shm`; containers give it 64 MB). Use fewer data.workers, or data.workers=0, which needs neither"
     )

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from dist_gan.data.source import worker_failure
+from dist_gan.data.source import worker_died
 from dist_gan.distributed.launch import is_peer_failure, leave
 from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
-from dist_gan.errors import DataError, PeerFailed, RunError, exit_code_of
+from dist_gan.errors import PeerFailed, RunError, WorkerDied, exit_code_of
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
@@ -38,8 +38,8 @@ class Attempt:
 
 def as_our_own(error: Exception) -> Exception:
     """`error`, or the error that it means: a peer is gone, or a process that reads images died."""
-    if text := worker_failure(error):
-        return DataError(text)
+    if died := worker_died(error):
+        return died
     if is_peer_failure(error) and not isinstance(error, PeerFailed):
         return PeerFailed(str(error).strip().partition("\n")[0])
     return error
@@ -49,9 +49,9 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
     """Write the cause into status.json, unless the process that failed first has; returns `as_our_own(error)`, whose
     `reports` says whether this process should report it."""
     named = isinstance(error, PeerFailed)
-    # A launcher that ends this process because a peer failed ends the processes that read images for it too.
-    may_follow = bool(worker_failure(error))
     error = as_our_own(error)
+    # A launcher that ends this process because a peer failed ends the processes that read images for it too.
+    may_follow = isinstance(error, WorkerDied)
     if isinstance(error, PeerFailed) or may_follow:
         wait = 0 if named or may_follow else CAUSE_SECONDS
         assert isinstance(error, RunError)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dist_gan.data import Batch, DataError, Stream, files, survey
 from dist_gan.data import folder as module
-from dist_gan.data.source import Dataset, Reading, Streamed, worker_failure
+from dist_gan.data.source import Dataset, Reading, Streamed, worker_died
+from dist_gan.errors import WorkerDied
 from tests.data.streams import CPU, opened, refused, take
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
@@ -229,10 +230,10 @@ def test_a_worker_that_dies_while_it_hands_over_a_batch(
         raise error
 
     monkeypatch.setattr("dist_gan.data.source.DataLoader", loader)
-    with pytest.raises(RuntimeError if died else type(error)) as caught:
+    with pytest.raises(WorkerDied if died else type(error)) as caught:
         indexed(opened(noise, resident_megabytes=0, workers=1))
-    said = worker_failure(caught.value)
-    assert f"a process that reads images died (DataLoader worker: {died})" in said if died else said == ""
+    assert not died or f"a process that reads images died ({died})" in str(caught.value)
+    assert worker_died(caught.value) is (caught.value if died else None)
 
 
 def test_without_patience_a_share_that_is_away_is_an_error(noise: Path) -> None:

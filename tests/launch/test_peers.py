@@ -137,7 +137,7 @@ def test_a_worker_that_dies_is_reported_with_advice(tmp_path: Path) -> None:
         _, error = process.communicate(timeout=60)
     assert process.returncode == 5, error
     assert error.count("\n") == 1, error
-    assert error.startswith("dist_gan: data: a process that reads images died (DataLoader worker")
+    assert error.startswith("dist_gan: data: a process that reads images died (")
     assert "data.workers=0" in error
     assert (status(run)["state"], status(run)["exit_code"]) == ("failed", 5)
     assert_nothing_left(run)
