@@ -38,6 +38,15 @@ def test_same_on_any_number_of_processes(worlds: dict[int, dict[str, Any]], name
 
 
 @pytest.mark.slow
+def test_what_is_logged_is_the_same_on_any_number_of_processes(worlds: dict[int, dict[str, Any]]) -> None:
+    right = worlds[1]["fp64"]["logged"]
+    assert len(right) == 2
+    for world in WORLDS:
+        assert worlds[world]["fp64"]["logged"] == pytest.approx(right, rel=1e-12), world
+        assert worlds[world]["exact"]["logged"] == pytest.approx(worlds[1]["exact"]["logged"], rel=1e-6), world
+
+
+@pytest.mark.slow
 def test_their_state_moves_and_is_in_the_checkpoint(worlds: dict[int, dict[str, Any]]) -> None:
     """Else the tests above would compare what never changes."""
     for mode in ("fp64", "exact"):

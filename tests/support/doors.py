@@ -11,6 +11,7 @@ from dist_gan.game.game import Game
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1
 from dist_gan.optim.optimizers import SGD, AdamW
+from dist_gan.run.records import Records
 from tests.support import own_parts, tiny
 
 UPDATES = 6
@@ -51,9 +52,19 @@ def played(game: Game, options: dict[str, Any], updates: int) -> Game:
     return tiny.play(game, updates, data)
 
 
+def logged(processes: Processes) -> dict[str, float]:
+    """What a scalar and an event of a user's own log after some updates."""
+    options = {"augment": own_parts.Controlled(), "scalars": [own_parts.SCALAR]}
+    game = played(made(processes, options), options, UPDATES)
+    found = {name: value for name, value in game.meter.read().items() if name == own_parts.SCALAR.name}
+    event = own_parts.WeightNorm(every=tiny.BATCH)
+    event.happen(game, Records())
+    return {**found, event.name: event.seen[-1][1]}
+
+
 def results(processes: Processes, mode: str) -> dict[str, Any]:
     """State after some updates, in one microbatch and in two, and whether a resume on the way changes a bit."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"logged": logged(processes)}
     for name, options in cases().items():
         game = played(made(processes, options), options, UPDATES)
         found[name] = tiny.state(game)
