@@ -122,15 +122,16 @@ class RunFolder:
         """An attempt begins, from a checkpoint of that many images: count it, and whether the one before made any."""
         before = self.read_status()
         again = before.get("began_from_images") == images_seen
-        self._replace_status(
-            before,
-            "starting",
-            images_seen=images_seen,
-            began=time.time(),
-            began_from_images=images_seen,
-            restarts=before.get("restarts", -1) + 1,
-            restarts_without_progress=before.get("restarts_without_progress", 0) + 1 if again else 0,
-        )
+        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+            self._replace_status(
+                before,
+                "starting",
+                images_seen=images_seen,
+                began=time.time(),
+                began_from_images=images_seen,
+                restarts=before.get("restarts", -1) + 1,
+                restarts_without_progress=before.get("restarts_without_progress", 0) + 1 if again else 0,
+            )
 
     def status(self, state: str, **details: Any) -> None:
         """Replace status.json: `state` is starting, running, finished, stopped or failed; details are JSON data, and
@@ -147,8 +148,7 @@ class RunFolder:
     def _replace_status(self, before: Mapping[str, Any], state: str, **details: Any) -> None:
         kept = {key: value for key, value in before.items() if key not in ENDING}
         here = {"job": _job(), "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with contextlib.suppress(OSError):
-            replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
+        replace(self.status_file, json.dumps({**kept, "state": state, **details, **here}, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """status.json; empty where there is none. Raises InputOutputError where it cannot be read."""
