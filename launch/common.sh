@@ -67,6 +67,8 @@ start() {
     local nodes=$1 rank=$2 head=$3 port=$4 cores
     shift 4
     local world=$((nodes * each)) run=("$repository/dist_gan/$entry.py")
+    [[ ${1:-} != *.py ]] || die "$1 is a Python program, not a config. Start it with accelerate launch;" \
+        "docs/running.md says how on several processes of a CPU"
     if (($# > 0)) && is_config "$1"; then
         run+=("$1")
         shift

@@ -22,7 +22,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 from dist_gan.distributed.launch import is_peer_failure
 from dist_gan.distributed.processes import Processes
-from dist_gan.distributed.timing import LIFE_SECONDS, NAMING_SECONDS, SILENT_TICKS, STORE_SECONDS, TICK
+from dist_gan.distributed.timing import LAST_WORDS, LIFE_SECONDS, NAMING_SECONDS, SILENT_TICKS, STORE_SECONDS, TICK
 from dist_gan.errors import PeerFailed
 
 LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch"}
@@ -92,8 +92,9 @@ class Watchdog:
             loops.append((TICK, self._exchange))
         if self.sign is not None:
             loops.append((LIFE_SECONDS, self._give_sign))
-        for every, action in loops:
-            threading.Thread(target=self._repeat, args=(every, action), name="watchdog", daemon=True).start()
+        threads = [threading.Thread(target=self._repeat, args=loop, name="watchdog", daemon=True) for loop in loops]
+        for thread in threads:
+            thread.start()
         try:
             yield
         except Exception as error:
@@ -102,6 +103,9 @@ class Watchdog:
             raise self._named(error) from error
         finally:
             self._over.set()
+        # One that is still inside torch when the interpreter ends would abort it ("terminate called without ...").
+        for thread in threads:
+            thread.join(LAST_WORDS)
 
     def blame(self) -> str:
         """Which rank keeps the others waiting, and where, as far as this one knows."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dist_gan.errors import ConfigError
 from dist_gan.networks.base import Discriminator, Generator
 from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
@@ -127,9 +128,10 @@ class Objective(Part):
         penalty = None
         for each in due:
             at = each.penalty.at
-            term = each.factor * each.penalty.penalty(watched[at], logits[at]).sum()
+            term = each.factor * _sum(each.penalty.penalty(watched[at], logits[at]), len(real), each.penalty, "penalty")
             penalty = term if penalty is None else penalty + term
-        loss = self.loss.discriminator(logits["real"], logits["fake"]).sum()
+        values = self.loss.discriminator(logits["real"], logits["fake"])
+        loss = _sum(values, len(real), self.loss, "discriminator")
         return Terms(loss, penalty, logits["real"].detach(), logits["fake"].detach(), fake, {})
 
     def generator(
@@ -157,11 +159,11 @@ class Objective(Part):
         for each in due:
             own = bits.get(Purpose.G_TURN_PENALTY, noise[:, :0])[:, each.bits]
             values, seen_by_it = each.penalty.penalty(fake, latents, own, each.state)
-            term = each.factor * values.sum()
+            term = each.factor * _sum(values, len(fake), each.penalty, "penalty")
             penalty = term if penalty is None else penalty + term
             if seen_by_it is not None:
                 observed[each.name] = seen_by_it.detach()
-        loss = self.loss.generator(seen, logits).sum()
+        loss = _sum(self.loss.generator(seen, logits), len(fake), self.loss, "generator")
         return Terms(loss, penalty, seen, logits.detach(), fake.detach(), observed)
 
     def needs(self, G: Generator, D: Discriminator, augment: Augment, player: str) -> dict[Purpose, int]:
@@ -183,6 +185,16 @@ class Objective(Part):
 def latents_and_noise(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The bits for making images -> latents [N, Z], and the generator's own noise."""
     return normal(bits[:, :latent], dtype), bits[:, latent:]
+
+
+def _sum(values: Tensor, count: int, part: Part, method: str) -> Tensor:
+    """The sum of one number for each sample. A mean instead would depend on how a batch is cut."""
+    if values.shape != (count,):
+        raise ConfigError(
+            f"objective: {type(part).__name__}.{method} returned values of the shape {list(values.shape)} for {count} "
+            f"samples. Return one for each, [{count}], without a mean: the mean of the whole batch is taken later"
+        )
+    return values.sum()
 
 
 def _look(

@@ -21,6 +21,8 @@ class Records:
     """Where metrics go, as text."""
     upload: str = ""
     """The command that uploads to W&B what was written offline; empty where there is nothing to upload."""
+    sampling: str = ""
+    """The command that makes more pictures."""
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
@@ -60,8 +62,10 @@ class RunRecords(Records):
         console: Console,
         config: str,
         facts: Mapping[str, object],
+        own_networks: bool = False,
     ) -> None:
-        """`config`: the resolved one; `facts`: what each checkpoint's state.json has besides the images seen."""
+        """`config`: the resolved one; `facts`: what each checkpoint's state.json has besides the images seen;
+        `own_networks`: whether they are code of the user's own, which sampling executes only where it is trusted."""
         self.folder = folder
         self.writer = writer
         self.tracker = tracker
@@ -70,6 +74,7 @@ class RunRecords(Records):
         self.facts = facts
         self.services = "; ".join(tracker.services)
         self.upload = tracker.upload
+        self.sampling = f"python -m dist_gan.sample {folder.path}" + (" trust_code=true" if own_networks else "")
 
     @property
     def last_checkpoint(self) -> Path | None:  # type: ignore[override]

@@ -26,7 +26,7 @@ from dist_gan.errors import ConfigError
 from dist_gan.formatting import duration
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Scalar
-from dist_gan.own_parts import code_of
+from dist_gan.own_parts import code_of, reference_of
 from dist_gan.run import checkpoint, debug
 from dist_gan.run.begin import begin, check_beginning
 from dist_gan.run.build import game_of, shape_of, stream_of
@@ -262,4 +262,5 @@ def _records(
         folder.checkpoints, keep=config.save.keep, keep_every=config.save.keep_every, warn=console.warn
     )
     writer.last = start.checkpoint
-    return RunRecords(folder, writer, tracker, console, text, {**facts, "wandb": tracker.wandb_id})
+    own_networks = reference_of(type(config.networks)) is not None
+    return RunRecords(folder, writer, tracker, console, text, {**facts, "wandb": tracker.wandb_id}, own_networks)

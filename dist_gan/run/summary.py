@@ -87,7 +87,7 @@ def show_end(
         ("losses", f"D {metrics['D/loss']:.3f}, G {metrics['G/loss']:.3f}"),
         ("pictures", str(records.folder.samples)),
         ("checkpoint", str(saved) if saved else "none could be written"),
-        ("more pictures", f"python -m dist_gan.sample {records.folder.path}"),
+        ("more pictures", records.sampling),
     ]
     if stop:
         rows.append(("to go on", "give the same command again"))

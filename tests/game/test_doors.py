@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from dist_gan.distributed.processes import Processes
+from dist_gan.errors import ConfigError
 from dist_gan.objective.augment import NoAugment
+from dist_gan.objective.losses import Loss
+from dist_gan.objective.objective import Objective
 from tests.support import doors, own_parts, tiny
 from tests.support.commands import command
 
@@ -93,6 +96,23 @@ def test_gradients_that_are_not_finite_move_nothing(processes: Processes) -> Non
         after = tiny.state(game)
         moved = {k for k in before if not torch.equal(before[k], after[k])}
         assert not {k for k in moved if not k.startswith(("generator", "ema"))}, (type(optimizer), moved)
+
+
+class Averaging(Loss):
+    """The commonest mistake: every loss of torch takes a mean."""
+
+    def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return (fake - real).mean()
+
+    def generator(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return -fake
+
+
+def test_a_loss_that_takes_a_mean_is_refused(processes: Processes) -> None:
+    """It would depend on how a batch is cut over processes."""
+    game = tiny.game(processes, objective=Objective(loss=Averaging()))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"Averaging.discriminator returned values of the shape \[\] for 64 samples"):
+        tiny.play(game, 1)
 
 
 def test_a_scalar_is_logged(processes: Processes) -> None:

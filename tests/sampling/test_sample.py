@@ -89,6 +89,7 @@ def test_networks_of_ones_own_are_executed_only_when_trusted(
         f"run={tmp_path}/r",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "/r trust_code=true" in done.stdout.replace("\n", "")
     refused = command("-m", "dist_gan.sample", f"{tmp_path}/r", f"out={tmp_path}/x.png")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "trust_code=true" in refused.stderr
