@@ -23,6 +23,10 @@ class ConfigError(RunError, ValueError):
     everywhere = True
 
 
+class FeaturesMissing(ConfigError):
+    """The weights of a feature network are not on this machine. Training goes on without its metrics."""
+
+
 class CheckpointError(RunError, RuntimeError):
     """No checkpoint can be used where one was expected."""
 

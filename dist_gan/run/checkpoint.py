@@ -53,6 +53,29 @@ class Checkpoint(NamedTuple):
     config: str
 
 
+class Score(NamedTuple):
+    """How good a checkpoint is, by the metric that `save.best` names."""
+
+    key: str
+    """The number's full name (see `dist_gan.metrics.protocol`)."""
+    value: float
+    higher: bool
+    """Whether a higher value is better."""
+
+    @property
+    def rank(self) -> float:
+        """The lower, the better."""
+        return -self.value if self.higher else self.value
+
+
+def score_of(path: Path) -> Score | None:
+    """The checkpoint's score, from its state.json; None where it has none, or cannot be read."""
+    try:
+        return Score(**json.loads((path / "state.json").read_text("utf-8"))["best"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def name_of(images_seen: int) -> str:
     """The folder's name; sorts by age up to 10^12 images."""
     return f"images-{images_seen:012d}"

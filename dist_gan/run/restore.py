@@ -28,8 +28,14 @@ WEIGHTS, CONFIG = "ema.safetensors", "config.yaml"
 """What a folder must hold at least."""
 
 
-def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
-    """A checkpoint itself, or the newest valid one of a run's folder; invalid ones are noted in `passed_over`.
+def find_checkpoint(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
+    """A checkpoint itself, or one of a run's folder.
+
+    Args:
+        path: of either.
+        passed_over: invalid checkpoints are noted here.
+        which: of a run's: `last`, the newest valid one; `best`, by the metric that `save.best` named; or the number of
+            images it had seen.
 
     Raises:
         ConfigError: there is none at `path`, or another version made it.
@@ -37,7 +43,11 @@ def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
         InputOutputError: one cannot be read.
     """
     if os.path.lexists(path / MANIFEST) or CHECKPOINT.fullmatch(path.name):
+        if which != "last":
+            raise ConfigError(f"which: {path} is one checkpoint. Give the run's folder to choose among all")
         return path
+    if which != "last":
+        return best(path) if which == "best" else _of_images(path, which)
 
     def note(broken: Path, problem: str) -> None:
         if passed_over is not None:
@@ -49,8 +59,33 @@ def find_checkpoint(path: Path, passed_over: list[str] | None = None) -> Path:
     return found
 
 
+def best(run: Path) -> Path:
+    """The valid checkpoint of a run with the best value of the metric that `save.best` names.
+
+    Raises:
+        ConfigError: none has one.
+        InputOutputError: one cannot be read.
+    """
+    found = [(score, path) for path in checkpoint.existing(run / "checkpoints") if (score := checkpoint.score_of(path))]
+    for _, path in sorted(found, key=lambda item: item[0].rank):
+        if not checkpoint.verify(path):
+            return path
+    raise ConfigError(
+        f"which: no checkpoint of {run} is the best of anything. The config keeps one by a metric: evaluate=... and "
+        "save.best=NAME. Or choose which=last"
+    )
+
+
+def _of_images(run: Path, which: str) -> Path:
+    found = {int(path.name.removeprefix("images-")): path for path in checkpoint.existing(run / "checkpoints")}
+    if not which.isdecimal() or int(which) not in found:
+        there = ", ".join(map(str, found)) or "no checkpoint at all"
+        raise ConfigError(f"which: expected last, best, or the images of a checkpoint ({there}), got {which!r}")
+    return found[int(which)]
+
+
 def load_generator(
-    path: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False
+    path: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False, which: str = "last"
 ) -> Generator:
     """The averaged generator of a run, a checkpoint, or a folder with ema.safetensors and config.yaml; in eval mode.
 
@@ -59,13 +94,14 @@ def load_generator(
         device: of the generator; None: a GPU where there is one.
         trust_code: whether the code of networks of a user's own, which the config names, may be executed. Not needed
             where this process has used them already.
+        which: checkpoint of a run: `last`, `best`, or the number of images it had seen.
 
     Raises:
         ConfigError: there is none at `path`, or it needs code that is not trusted.
         CheckpointError: it is not valid.
         InputOutputError: it cannot be read.
     """
-    found = find_model(Path(path))
+    found = find_model(Path(path), which=which)
     weights, text, facts = _two_files(found) if _is_bare(found) else _checkpoint(found)
     try:
         config = read_yaml(text)
@@ -79,9 +115,9 @@ def load_generator(
     return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
 
 
-def find_model(path: Path, passed_over: list[str] | None = None) -> Path:
+def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
     """A folder with two files of a checkpoint, as it is; else as `find_checkpoint`."""
-    return path if _is_bare(path) else find_checkpoint(path, passed_over)
+    return path if _is_bare(path) else find_checkpoint(path, passed_over, which)
 
 
 def class_names(path: Path) -> list[str]:
