@@ -58,6 +58,6 @@ class Features(Part):
 
 
 def colored(images: Tensor) -> Tensor:
-    """uint8 [n, C, H, W] -> uint8 [n, 3, H, W]: what a picture file shows. Gray is repeated; of more than three channels
+    """[n, C, H, W] -> [n, 3, H, W], as a picture file shows it. Gray is repeated; of more than three channels
     the first three are shown, and of two the first one."""
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
