@@ -198,6 +198,16 @@ class Console:
             self._show(_Bar(Progress(0, total), what, "files", self.out))
         self.advance(done)
 
+    def working(self, what: str, done: int, total: int) -> None:
+        """Training waits while `what` is done: a line below the bar, or now and then one in a log file."""
+        if self._shown is None or not what:
+            return
+        line = f"{what}: {done:,} of {total:,}"
+        self._shown.details = [line]
+        if not self.bar and time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self._print(line)
+
     def start(self, images_seen: int, images: int) -> None:
         """Training begins."""
         self._show(_Bar(Progress(images_seen, images), "", "images", self.out))

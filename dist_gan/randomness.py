@@ -52,6 +52,9 @@ class Purpose(IntEnum):
     STATISTICS_CLASS = 9
     LAYER_STATE = 10
     SAMPLE_CLASS = 11
+    METRIC_DIRECTION = 28
+    METRIC = 29
+    EVALUATION = 30
     # D's turn: latents and G's own noise; augmentation and D's own noise for each kind of image that D sees
     D_TURN_GENERATE = 16
     D_TURN_REAL = 17

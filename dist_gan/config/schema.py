@@ -1,5 +1,6 @@
 """The root of a run's configuration, and which combinations cannot work."""
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator
 from dist_gan.config.explain import explain_mistakes
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
+from dist_gan.metrics.any_metric import AnyMetric
+from dist_gan.metrics.metric import Metric
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
@@ -48,6 +51,9 @@ class Save(Part):
     """How many of the newest are kept."""
     keep_every: int = free(0, ge=0)
     """Checkpoints at multiples of this many images are never deleted; 0: none."""
+    best: str = free("")
+    """The best checkpoint by this number is kept too: a name of `evaluate`, such as fid; fid@digits or fid@0 (by
+    features, or by the place in the list) where there are several. Empty: none."""
 
 
 class SampleGrid(Part):
@@ -137,6 +143,8 @@ class Config(Part):
     """Checkpoints."""
     sample: SampleGrid = SampleGrid()
     """Pictures."""
+    evaluate: tuple[AnyMetric, ...] = free(())
+    """What the images are judged by while the run trains. None of it changes what is learnt."""
 
     @property
     def used_microbatch(self) -> int:
@@ -182,8 +190,39 @@ class Config(Part):
         if self.networks.is_conditional and not self.data.has_labels:
             how = "Set data.labels=true too" if labels is False else f"{self.data.name} has no labels"
             found.append(f"networks.conditional: these networks are given each sample's class. {how}")
+        found += self._evaluation_mistakes()
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
+        return found
+
+    def best_metric(self) -> tuple[Metric, str] | None:
+        """The metric and the name of its number that `save.best` means; None where it means none, or not one."""
+        name, _, features = self.save.best.partition("@")
+        found = [
+            metric
+            for number, metric in enumerate(self.evaluate)
+            if name in metric.values and features in ("", metric.features_name, str(number))
+        ]
+        return (found[0], name) if len(found) == 1 else None
+
+    def _evaluation_mistakes(self) -> list[str]:
+        found = [
+            f"evaluate.{number}.split: {self.data.name} has no splits. Leave it out"
+            for number, metric in enumerate(self.evaluate)
+            if metric.split and not hasattr(self.data, "split")
+        ]
+        if self.save.best and self.best_metric() is None:
+            values = [value for metric in self.evaluate for value in metric.values]
+            full = [f"{v}@{m.features_name}" for m in self.evaluate for v in m.values]
+            numbered = [f"{v}@{i}" for i, m in enumerate(self.evaluate) for v in m.values]
+            names = [
+                next(n for n, all_ in zip(own, (values, full, numbered), strict=True) if all_.count(n) == 1)
+                for own in zip(values, full, numbered, strict=True)
+            ]
+            expected = f"expected one of {', '.join(names)}" if names else "nothing is evaluated (evaluate=[...])"
+            near = difflib.get_close_matches(self.save.best, names, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            found.append(f"save.best: {expected}, got {self.save.best!r}{hint}")
         return found
 
     def unwise(self) -> list[str]:

@@ -87,7 +87,10 @@ class Folder(Source):
         notes = _notes(found, self, seen)
         if images is None:
             items = _Files(found, labels, self, frozenset(seen.broken), reading.patience)
-            return Streamed(items, count, self.shape, self.workers, seen.fingerprint, names, notes, broken=seen.broken)
+            known = torch.tensor(labels) if labels and not seen.broken else None  # a broken one has another's label
+            return Streamed(
+                items, count, self.shape, self.workers, seen.fingerprint, names, notes, seen.broken, labels=known
+            )
         for index in seen.broken:
             other = _next_to(index, seen.broken, count)
             images[index] = images[other]

@@ -90,6 +90,11 @@ class Dataset(ABC):
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
         """For each range of ordinals: images uint8 [n, C, H, W], labels int64 [n] (or empty)."""
 
+    def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
+        """int64 [n]: the classes of these samples, as `batches` gives them with their images; empty where there are
+        none."""
+        return next(self.batches(iter([ordinals]), order, choose))[1]
+
 
 class Resident(Dataset):
     """Data that is on the device completely."""
@@ -119,6 +124,9 @@ class Resident(Dataset):
             index = order(ordinals)
             yield self.images[index], self.labels[index] if len(self.labels) else self.labels
 
+    def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
+        return self.labels[order(ordinals)] if len(self.labels) else self.labels
+
 
 class Item(NamedTuple):
     """One image of streamed data."""
@@ -144,8 +152,11 @@ class Streamed(Dataset):
         classes: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
         broken: Iterable[int] = (),
+        labels: Tensor | None = None,
     ) -> None:
-        """`items[i]` raises DataError where image `i` cannot be read; `broken` are known to be replaced already."""
+        """`items[i]` raises DataError where image `i` cannot be read; `broken` are known to be replaced already;
+        `labels` int64 [M], where they are known without reading the images."""
+        self.labels = labels
         self.items = _Caught(items)
         self.count = count
         self.shape = shape
@@ -186,6 +197,11 @@ class Streamed(Dataset):
                     f"replaces ({most_broken(self.count)}). Repair or remove them"
                 )
             yield images, labels if labels[0] >= 0 else labels[:0]
+
+    def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
+        if not self.classes:
+            return torch.empty(0, dtype=torch.int64)
+        return super().labels_of(ordinals, order, choose) if self.labels is None else self.labels[order(ordinals).cpu()]
 
 
 def _handed_over(loader: Iterable[Any]) -> Iterator[Any]:

@@ -168,6 +168,12 @@ class _Stacked(Resident):
         """images [n, 3, H, W], labels 0..999 or none; the order of passes does not matter here."""
         for ordinals in ranges:
             index = choose(ordinals, self.shape.channels)  # [n, 3]
-            hundreds, tens, ones = self.labels[index].unbind(1)
-            labels = hundreds * 100 + tens * 10 + ones
-            yield self.images[index].squeeze(2), labels if self.classes else labels[:0]
+            yield self.images[index].squeeze(2), self._labels(index)
+
+    def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
+        return self._labels(choose(ordinals, self.shape.channels))
+
+    def _labels(self, index: Tensor) -> Tensor:
+        hundreds, tens, ones = self.labels[index].unbind(1)
+        labels = hundreds * 100 + tens * 10 + ones
+        return labels if self.classes else labels[:0]

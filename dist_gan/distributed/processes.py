@@ -139,6 +139,15 @@ class Processes:
         with purpose(AGREEMENT):
             return list(gather_object([value]))
 
+    def gather_rows(self, rows: Tensor) -> list[Tensor] | None:
+        """Every rank's tensor, by rank, on the CPU of rank 0; None on others. All have the same shape and type."""
+        if self.count == 1:
+            return [rows.cpu()]
+        rows = rows.to(self.device)
+        found = [torch.empty_like(rows) for _ in range(self.count)] if self.is_first else None
+        torch.distributed.gather(rows, found)
+        return None if found is None else [other.cpu() for other in found]
+
     def alone(self) -> "Processes":
         """This process as if there were no other: nothing is reduced."""
         alone = copy(self)

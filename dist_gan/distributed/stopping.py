@@ -25,6 +25,8 @@ class Stopping:
         self.processes = processes
         self.signal = 0
         """The number of the signal that asked this process to stop; 0: none."""
+        self.agreed = 0
+        """The signal on which all processes have agreed to stop; equal on all. 0: none yet."""
         self._protected = False
         self._again = False
         self._notice = notice
@@ -74,7 +76,8 @@ class Stopping:
         from the time that the slowest took for the last ones, which is reduced too.
         """
         if self.processes.count == 1:
-            return self.signal
+            self.agreed = self.signal
+            return self.agreed
         self._updates_left -= 1
         if self._updates_left:
             return 0
@@ -86,7 +89,17 @@ class Stopping:
         fitting = int(self._updates_between * AGREE_SECONDS / seconds)
         self._updates_between = self._updates_left = max(1, min(fitting, 2 * self._updates_between))
         self._asked = time.perf_counter()
-        return int(stop)
+        self.agreed = int(stop)
+        return self.agreed
+
+    def ask_now(self) -> int:
+        """As `after_update`, at once. For long work between two updates, called by all after the same parts of it."""
+        self.agreed = self.signal
+        if self.processes.count > 1:
+            with purpose(AGREEMENT):
+                own = torch.tensor([self.signal], device=self.processes.device)
+                self.agreed = int(self.processes.max(own).item())
+        return self.agreed
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         first, self.signal = not self.signal, self.signal or number

@@ -2,16 +2,18 @@
 
     fid/efficientnet_lite0-57934424-bicubic224/10000-ema-vs-60000-train-1a2b3c4d
     inception_score/digits-0a1b2c3d-none/5000-ema
+    kid,subsets=50/efficientnet_lite0-57934424-bicubic224/10000-ema-vs-10000-train-1a2b3c4d
 
-The parts: what was computed; features, the first 8 digits of the SHA-256 of their weights, and the filter; how many
+The parts: what was computed, with the options that are not the default ones; features, the first 8 digits of the SHA-256 of their weights, and the filter; how many
 fakes, of which weights of G; how many reals, of which split, of which data (the first 8 digits of its fingerprint).
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 KEY = re.compile(
-    r"(?P<value>[a-z][a-z0-9_]*)/(?P<features>.+)-(?P<sha256>[0-9a-f]{8})-(?P<resizing>[a-z0-9.]+)"
+    r"(?P<value>[a-z][a-z0-9_]*)(?P<options>(?:,[a-z0-9_]+=[^,/]+)*)/(?P<features>.+)-(?P<sha256>[0-9a-f]{8})-(?P<resizing>[a-z0-9.]+)"
     r"/(?P<fakes>\d+)-(?P<weights>[a-z]+)(?:-vs-(?P<reals>\d+)-(?P<split>[a-z]+)-(?P<data>[0-9a-f]{8}))?"
 )
 
@@ -31,18 +33,21 @@ class Protocol(NamedTuple):
     split: str = ""
     data: str = ""
     """The first 8 digits of the data's fingerprint."""
+    options: str = ""
+    """Those of the metric that are not the default ones: `,k=4,size=10`."""
 
     def key(self, value: str) -> str:
         """The name of the number `value` in metrics.jsonl, W&B and everywhere else."""
         reals = f"-vs-{self.reals}-{self.split}-{self.data}" if self.reals else ""
-        return f"{value}/{self.features}-{self.sha256}-{self.resizing}/{self.fakes}-{self.weights}{reals}"
+        return f"{value}{self.options}/{self.features}-{self.sha256}-{self.resizing}/{self.fakes}-{self.weights}{reals}"
 
     def text(self) -> str:
         """The same for people."""
         fakes = f"{self.fakes:,} images" + {"ema": " of the average of G", "newest": " of G"}.get(self.weights, "")
         reals = f" against {self.reals:,} real ones ({self.split}, data {self.data})" if self.reals else ""
         scaled = "" if self.resizing == "none" else f", scaled by {self.resizing}"
-        return f"{fakes}{reals}; features {self.features} {self.sha256}{scaled}"
+        options = self.options.replace(",", ", ")
+        return f"{fakes}{reals}; features {self.features} {self.sha256}{scaled}{options}"
 
 
 def parsed(key: str) -> tuple[str, Protocol] | None:
@@ -54,3 +59,12 @@ def parsed(key: str) -> tuple[str, Protocol] | None:
     value = parts.pop("value")
     counts = {name: int(parts.pop(name) or 0) for name in ("fakes", "reals")}
     return value, Protocol(**parts, **counts)  # type: ignore[arg-type]  # the pattern names the fields
+
+
+def rows_of(numbers: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """(name, number, protocol) of each, for a table."""
+    rows = []
+    for key, number in numbers.items():
+        value, protocol = parsed(key) or (key, None)
+        rows.append((value, f"{number:.4g}", protocol.text() if protocol else ""))
+    return rows

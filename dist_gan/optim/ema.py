@@ -89,24 +89,36 @@ class Average:
         """The inverse of `state`."""
         self.network.load_state_dict(dict(state))
 
-    def measure_batch_norm(self) -> dict[str, Tensor]:
-        """Batch statistics from fixed latents: equal on all ranks, and nothing is communicated."""
-        weight = next(self.network.parameters())
-        ordinals, latent = range(self._measured_on), self.network.latent
+    def measure_batch_norm(self, network: Generator | None = None) -> dict[str, Tensor]:
+        """Batch statistics from fixed latents, of the average or of `network`: equal on all ranks, and nothing is
+        communicated."""
+        network = network or self.network
+        weight = next(network.parameters())
+        ordinals, latent = range(self._measured_on), network.latent
         bits = draw(self._seed, {Purpose.STATISTICS: latent}, ordinals, weight.device)[Purpose.STATISTICS]
         condition = None
-        if classes := self.network.classes:
+        if classes := network.classes:
             drawn = words(self._seed, Purpose.STATISTICS_CLASS, ordinals, 1, weight.device)[:, 0]
             condition = (drawn * classes) >> 32
-        return measure_batch_norm(self.network, normal(bits, weight.dtype), condition)
+        return measure_batch_norm(network, normal(bits, weight.dtype), condition)
 
     @torch.no_grad()
     def ready(self) -> Generator:
         """The averaged generator with batch statistics that fit its weights, for making images."""
-        buffers = dict(self.network.named_buffers())
-        for name, value in self.measure_batch_norm().items():
+        return self._measured(self.network)
+
+    @torch.no_grad()
+    def with_weights(self, state: Mapping[str, Tensor]) -> Generator:
+        """A copy of the averaged generator with other weights, such as the newest, and batch statistics that fit."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(dict(state))
+        return self._measured(network)
+
+    def _measured(self, network: Generator) -> Generator:
+        buffers = dict(network.named_buffers())
+        for name, value in self.measure_batch_norm(network).items():
             buffers[name].copy_(value)
-        return self.network
+        return network
 
 
 Pair = tuple[nn.Module, nn.Module, str]

@@ -29,6 +29,7 @@ from torch import Tensor
 from dist_gan.errors import CheckpointError
 from dist_gan.run.listing import checkpoints_in, entries_of
 from dist_gan.run.manifest import MANIFEST, Wrong, manifest_of, read_files
+from dist_gan.run.scores import best_first, images_of
 
 SAVING = "save"
 """The name of the thread that writes checkpoints."""
@@ -51,29 +52,6 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
     config: str
-
-
-class Score(NamedTuple):
-    """How good a checkpoint is, by the metric that `save.best` names."""
-
-    key: str
-    """The number's full name (see `dist_gan.metrics.protocol`)."""
-    value: float
-    higher: bool
-    """Whether a higher value is better."""
-
-    @property
-    def rank(self) -> float:
-        """The lower, the better."""
-        return -self.value if self.higher else self.value
-
-
-def score_of(path: Path) -> Score | None:
-    """The checkpoint's score, from its state.json; None where it has none, or cannot be read."""
-    try:
-        return Score(**json.loads((path / "state.json").read_text("utf-8"))["best"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def name_of(images_seen: int) -> str:
@@ -203,8 +181,12 @@ def existing(parent: Path) -> list[Path]:
 class Writer:
     """Writes checkpoints while training goes on, one at a time, and keeps the last few."""
 
-    def __init__(self, parent: Path, *, keep: int, keep_every: int, warn: Callable[[str], None]) -> None:
-        """The `keep` newest ones stay, and all at multiples of `keep_every` images (0: none)."""
+    def __init__(
+        self, parent: Path, *, keep: int, keep_every: int, warn: Callable[[str], None], keep_best: bool = False
+    ) -> None:
+        """The `keep` newest ones stay, all at multiples of `keep_every` images (0: none), and with `keep_best` the best
+        one by the run's scores.json."""
+        self.keep_best = keep_best
         self.parent = parent
         self.keep = keep
         self.keep_every = keep_every
@@ -253,9 +235,10 @@ class Writer:
             self._error = error
 
     def _retain(self) -> None:
-        for path in existing(self.parent)[: -self.keep]:
-            images_seen = int(path.name.removeprefix("images-"))
-            if not self.keep_every or images_seen % self.keep_every:
+        there = existing(self.parent)
+        best = best_first(self.parent.parent, there)[:1] if self.keep_best else []
+        for path in there[: -self.keep]:
+            if path not in best and (not self.keep_every or images_of(path) % self.keep_every):
                 _discard(path)
 
 

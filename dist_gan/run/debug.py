@@ -57,6 +57,7 @@ def shortened(config: Config, updates: int) -> Config:
             "console": "plain",
             "track": config.track.model_copy(update={"every": update, "wandb": "disabled"}),
             "save": config.save.model_copy(update={"every": updates * update}),
+            "evaluate": (),
             "sample": config.sample.model_copy(update={"every": updates * update}),
         }
     )

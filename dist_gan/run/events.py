@@ -36,6 +36,10 @@ class Event(ABC):
     def happen(self, game: Game, records: Records) -> None:
         """Called on all ranks. May communicate; `records` writes on rank 0 and does nothing elsewhere."""
 
+    def was_missed(self, game: Game) -> bool:
+        """Whether it should have happened where the run goes on, and did not: then it happens before training does."""
+        return False
+
     def is_due(self, game: Game) -> bool:
         """Whether the last update crossed a multiple of `every`."""
         now = game.images_seen
@@ -58,6 +62,11 @@ class Metrics(Event):
         self.constant: dict[str, float] = {}
         """Numbers of this process that are logged with every line."""
         self._clock = (time.perf_counter(), 0)
+
+    def leave_out(self, seconds: float) -> None:
+        """Training has waited this long for something else: it does not count for the speed."""
+        then, before = self._clock
+        self._clock = (then + seconds, before)
 
     def start(self, images_seen: int) -> None:
         """Training begins now, so the speed is measured from here."""
@@ -117,8 +126,14 @@ class Checkpoints(Event):
 
     def __init__(self, every: int) -> None:
         self.every = every
+        self.wanted = False
+        """Whether another event has asked for one now."""
+
+    def is_due(self, game: Game) -> bool:
+        return self.wanted or super().is_due(game)
 
     def happen(self, game: Game, records: Records) -> None:
         """Takes a snapshot now, which is written while training goes on."""
+        self.wanted = False
         if game.processes.is_first:  # the state is the same on all
             records.checkpoint(game.images_seen, game.state())

@@ -19,6 +19,8 @@ import yaml
 from dist_gan.distributed.timing import STATUS_SECONDS
 from dist_gan.errors import ConfigError
 from dist_gan.run.listing import unreadable
+from dist_gan.run.scores import FILE as SCORES
+from dist_gan.run.scores import text_until, text_with
 
 ENDING = ("reason", "rank", "exit_code")
 """The keys of status.json about how an attempt ended."""
@@ -42,6 +44,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.stacks = path / "stacks"
+        self.scores = path / SCORES
         self.lock_file = path / "lock"
         self._lock: int | None = None
         """The lock file's descriptor, open while the lock is held."""
@@ -176,6 +179,11 @@ class RunFolder:
         """Replace classes.txt: the name of class `i` in line `i`, the first being 0."""
         replace(self.path / "classes.txt", "".join(f"{name}\n" for name in names))
 
+    def score(self, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None = None) -> None:
+        """Add numbers to scores.json; see `text_with`. On a full disk the old one stays."""
+        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+            replace(self.scores, text_with(self.path, images_seen, numbers, best))
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. If the disk is full, the line is kept and written before the next one."""
         self._unwritten.append(json.dumps(record) + "\n")
@@ -188,7 +196,8 @@ class RunFolder:
                 file.truncate(end)
 
     def forget_after(self, images_seen: int) -> None:
-        """Remove metrics after `images_seen`, which a run that goes on writes again, and an incomplete last line."""
+        """Remove metrics and scores after `images_seen`, which a run that goes on writes again, and an incomplete last
+        line."""
         kept = []
         for line in _text(self.metrics).split("\n"):
             with contextlib.suppress(ValueError, LookupError, TypeError):
@@ -196,6 +205,8 @@ class RunFolder:
                     kept.append(line + "\n")
         if kept or self.metrics.exists():
             replace(self.metrics, "".join(kept))
+        if (scores := text_until(self.path, images_seen)) is not None:
+            replace(self.scores, scores)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from typing import Any, Self
 from torch import Tensor
 
 from dist_gan.console import Console
-from dist_gan.run.checkpoint import Writer
+from dist_gan.run.checkpoint import Writer, existing
 from dist_gan.run.folder import RunFolder
+from dist_gan.run.scores import images_of, read_scores
 from dist_gan.run.tracker import Tracker
 from dist_gan.sampling.pictures import save_grid
 
@@ -26,6 +27,11 @@ class Records:
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
+
+    def scores(self, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None) -> bool:
+        """What an evaluation has found. `best`: by which number checkpoints are compared, and whether a higher one is
+        better. Returns whether the game as it is now is better than every checkpoint by it."""
+        return False
 
     def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
         """A grid of images uint8 [N, C, H, W]; also passed to trackers where `images_seen` is given."""
@@ -83,6 +89,17 @@ class RunRecords(Records):
 
     def metrics(self, images_seen: int, metrics: Mapping[str, float]) -> None:
         self.tracker.metrics(images_seen, metrics)
+
+    def scores(self, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None) -> bool:
+        self.folder.score(images_seen, numbers, best)
+        self.tracker.metrics(images_seen, numbers)
+        if best is None or best[0] not in numbers:
+            return False
+        key, higher = best
+        known = read_scores(self.folder.path)
+        others = [known.get(images_of(path), {}) for path in existing(self.folder.checkpoints)]
+        own, sign = numbers[key], -1 if higher else 1
+        return all(sign * own < sign * other[key] for other in others if key in other)
 
     def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
         """Into samples/. A full disk does not end a run."""

@@ -6,7 +6,7 @@ can be looked at where there is no `fcntl` (Windows).
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint
 from dist_gan.run.listing import CHECKPOINT
 from dist_gan.run.manifest import MANIFEST
+from dist_gan.run.scores import chosen
 from dist_gan.shapes import DataShape, ImageShape
 
 WEIGHTS, CONFIG = "ema.safetensors", "config.yaml"
@@ -46,42 +47,25 @@ def find_checkpoint(path: Path, passed_over: list[str] | None = None, which: str
         if which != "last":
             raise ConfigError(f"which: {path} is one checkpoint. Give the run's folder to choose among all")
         return path
-    if which != "last":
-        return best(path) if which == "best" else _of_images(path, which)
 
     def note(broken: Path, problem: str) -> None:
         if passed_over is not None:
             passed_over.append(f"{broken} is passed over: {problem}")
 
-    found = checkpoint.newest(path / "checkpoints", note)
+    if which != "last":
+        found = next((each for each in chosen(path, which) if not _is_broken(each, note)), None)
+    else:
+        found = checkpoint.newest(path / "checkpoints", note)
     if found is None:
         raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
     return found
 
 
-def best(run: Path) -> Path:
-    """The valid checkpoint of a run with the best value of the metric that `save.best` names.
-
-    Raises:
-        ConfigError: none has one.
-        InputOutputError: one cannot be read.
-    """
-    found = [(score, path) for path in checkpoint.existing(run / "checkpoints") if (score := checkpoint.score_of(path))]
-    for _, path in sorted(found, key=lambda item: item[0].rank):
-        if not checkpoint.verify(path):
-            return path
-    raise ConfigError(
-        f"which: no checkpoint of {run} is the best of anything. The config keeps one by a metric: evaluate=... and "
-        "save.best=NAME. Or choose which=last"
-    )
-
-
-def _of_images(run: Path, which: str) -> Path:
-    found = {int(path.name.removeprefix("images-")): path for path in checkpoint.existing(run / "checkpoints")}
-    if not which.isdecimal() or int(which) not in found:
-        there = ", ".join(map(str, found)) or "no checkpoint at all"
-        raise ConfigError(f"which: expected last, best, or the images of a checkpoint ({there}), got {which!r}")
-    return found[int(which)]
+def _is_broken(path: Path, note: Callable[[Path, str], None]) -> bool:
+    problem = checkpoint.verify(path)
+    if problem:
+        note(path, problem)
+    return bool(problem)
 
 
 def load_generator(

@@ -1,7 +1,7 @@
 """Where a run goes on: from which checkpoint, whether it may, and how the game is loaded from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dist_gan.run.checkpoint import Checkpoint
 from dist_gan.run.failures import Attempt
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.restore import find_checkpoint
+from dist_gan.run.scores import read_scores
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ResumePoint:
     processes: int
     parent: Mapping[str, Any] | None = None
     """The checkpoint of another run from which the run began; None where there is none."""
+    scored: frozenset[str] = frozenset()
+    """The numbers of evaluations that are known here, by their full names."""
 
 
 def open_run(
@@ -52,6 +55,7 @@ def open_run(
         raise
     start = _from(config, path, data)
     folder.forget_after(start.images_seen if path else -1)
+    start = replace(start, scored=frozenset(read_scores(folder.path).get(start.images_seen, ())))
     if start.images_seen < config.images:
         folder.begin(start.images_seen)
     return start

@@ -31,6 +31,7 @@ from dist_gan.run import checkpoint, debug
 from dist_gan.run.begin import begin, check_beginning
 from dist_gan.run.build import game_of, shape_of, stream_of
 from dist_gan.run.contracts import check_own_parts
+from dist_gan.run.evaluate import evaluations, open_evaluations
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
@@ -148,6 +149,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
         dataset = processes.on_all_ranks(lambda: config.data.open(processes.device, reading))
         stream = processes.on_all_ranks(lambda: stream_of(config, processes, dataset))
         parent = processes.on_all_ranks(lambda: check_beginning(config, folder, shape_of(config, dataset)))
+        opened = open_evaluations(config, processes, dataset, reading, stopping, console)
         try:
             found = processes.on_all_ranks(
                 lambda: (
@@ -164,7 +166,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                 folder.lock_file if processes.is_first else None,
             )
             with watchdog.watching():
-                if start.images_seen >= config.images:
+                if start.images_seen >= config.images and opened.keys() <= start.scored:
                     console.say(f"{config.run} has seen all of its {config.images:,} images. Set more with images=...")
                     processes.close(stays=not around.owns_process)
                     return Result(folder.path, start.images_seen, 0, {})
@@ -183,7 +185,14 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
-                happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *around.events]
+                checkpoints = Checkpoints(config.save.every)
+                happening = [
+                    *evaluations(opened, config, start.scored, metrics, checkpoints, console),
+                    metrics,
+                    _pictures(config, processes, game),
+                    checkpoints,
+                    *around.events,
+                ]
                 with records:
                     trainer = Trainer(
                         game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
@@ -259,7 +268,11 @@ def _records(
     )
     folder.status("starting", data_images=len(dataset), wandb=wandb_note(folder, tracker.wandb_id))
     writer = checkpoint.Writer(
-        folder.checkpoints, keep=config.save.keep, keep_every=config.save.keep_every, warn=console.warn
+        folder.checkpoints,
+        keep=config.save.keep,
+        keep_every=config.save.keep_every,
+        keep_best=bool(config.save.best),
+        warn=console.warn,
     )
     writer.last = start.checkpoint
     own_networks = reference_of(type(config.networks)) is not None

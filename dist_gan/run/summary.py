@@ -84,7 +84,7 @@ def show_end(
     saved = records.last_checkpoint
     rows = [
         ("images seen", f"{images_seen:,} ({images:,} now, {images / seconds:,.0f} a second, in {duration(seconds)})"),
-        ("losses", f"D {metrics['D/loss']:.3f}, G {metrics['G/loss']:.3f}"),
+        *([("losses", f"D {metrics['D/loss']:.3f}, G {metrics['G/loss']:.3f}")] if metrics else []),
         ("pictures", str(records.folder.samples)),
         ("checkpoint", str(saved) if saved else "none could be written"),
         ("more pictures", records.sampling),

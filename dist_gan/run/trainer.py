@@ -41,8 +41,8 @@ class Trainer:
             processes: this process among the others.
             stopping: whether the run was asked to stop.
             images: how many images D sees in all.
-            metrics: the first event of all.
-            events: the others, in the order in which they happen.
+            metrics: one of the events.
+            events: all of them, in the order in which they happen.
             records: where results are written.
             console: where progress is shown.
         """
@@ -53,7 +53,7 @@ class Trainer:
         self.pulse = processes.pulse
         self.images = images
         self.metrics = metrics
-        self.events = [metrics, *events]
+        self.events = events
         self.records = records
         self.console = console
 
@@ -74,23 +74,24 @@ class Trainer:
         self.console.start(first, self.images)
         self.metrics.start(first)
         self.pulse.armed = True
-        stop = 0
         try:
-            while game.images_seen < self.images and not stop:
+            for event in self.events:
+                if event.was_missed(game) and not self.stopping.agreed:
+                    self._happen(event)
+            while game.images_seen < self.images and not self.stopping.agreed:
                 self._update(batches, first)
                 self.console.advance(game.images_seen)
-                stop = self.stopping.after_update()
+                self.stopping.after_update()
                 done = game.images_seen >= self.images
-                for event in self.events:
-                    if event.is_due(game) or (done and event.at_end) or (stop and event.at_stop):
-                        self.pulse.enter(event.name, game.images_seen)
-                        with self.stopping.protected() if event.saves else nullcontext():
-                            event.happen(game, self.records)
+                for event in self.events:  # a long one may find that the run is to stop
+                    if event.is_due(game) or (done and event.at_end) or (self.stopping.agreed and event.at_stop):
+                        self._happen(event)
         except Exception:
             self._save_what_is_good(first)
             raise
         finally:
             self.console.stop()
+        stop = self.stopping.agreed
         self.pulse.enter("the end", game.images_seen)
         self.pulse.armed = False  # a last save and what services need may take their time
         with self.stopping.protected():
@@ -100,6 +101,11 @@ class Trainer:
         if isinstance(self.records, RunRecords):
             show_end(self.console, self.records, self.metrics.last, game.images_seen, first, begun, stop)
         return stop
+
+    def _happen(self, event: Event) -> None:
+        self.pulse.enter(event.name, self.game.images_seen)
+        with self.stopping.protected() if event.saves else nullcontext():
+            event.happen(self.game, self.records)
 
     def _update(self, batches: Iterator[Batch], first: int) -> None:
         # The first update sets everything up; the second is like every later one.
