@@ -31,7 +31,7 @@ from dist_gan.run import checkpoint, debug
 from dist_gan.run.begin import begin, check_beginning
 from dist_gan.run.build import game_of, shape_of, stream_of
 from dist_gan.run.contracts import check_own_parts
-from dist_gan.run.evaluate import evaluations, open_evaluations
+from dist_gan.run.evaluate import Opened, evaluations, open_evaluations
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
@@ -185,14 +185,7 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
-                checkpoints = Checkpoints(config.save.every)
-                happening = [
-                    *evaluations(opened, config, start.scored, metrics, checkpoints, console),
-                    metrics,
-                    _pictures(config, processes, game),
-                    checkpoints,
-                    *around.events,
-                ]
+                happening = _events(config, processes, game, opened, start, metrics, console, around.events)
                 with records:
                     trainer = Trainer(
                         game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
@@ -221,6 +214,22 @@ def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str
         raise_in_hung_run(folder, attempt, reason, thread)
 
     return hung
+
+
+def _events(
+    config: Config,
+    processes: Processes,
+    game: Game,
+    opened: Opened,
+    start: ResumePoint,
+    metrics: Metrics,
+    console: Console,
+    more: Sequence[Event],
+) -> list[Event]:
+    """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
+    checkpoints = Checkpoints(config.save.every)
+    judged = evaluations(opened, config, start.scored, metrics, checkpoints, console)
+    return [*judged, metrics, _pictures(config, processes, game), checkpoints, *more]
 
 
 def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
