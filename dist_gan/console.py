@@ -188,14 +188,14 @@ class Console:
             self._warned.add(text)
             self._print(f"[yellow]warning:[/yellow] {escape(text)}")
 
-    def reading(self, what: str, done: int, total: int) -> None:
+    def reading(self, what: str, done: int, total: int, unit: str = "files") -> None:
         """How far `what` is, such as the reading of many files, before training begins."""
         if done >= total:
             self.stop()
             return
         if self._shown is None or self._shown.what != what:
             self.stop()
-            self._show(_Bar(Progress(0, total), what, "files", self.out))
+            self._show(_Bar(Progress(0, total), what, unit, self.out))
         self.advance(done)
 
     def working(self, what: str, done: int, total: int) -> None:

@@ -13,9 +13,10 @@ usage() {
     exit 0
 }
 
-# What is started: the training, or the doctor.
+# What is started: the training, the doctor, or metrics of a run.
 entry=train
 examine() { entry=doctor; }
+score() { entry=score; }
 
 # is_config ARGUMENT: whether a first argument is the config's path, which may hold `=` and commas. `configured` in
 # dist_gan/config/command_line.py has the last word: it knows the keys.

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # usage: launch/local.sh [-n N] [--doctor] [CONFIG.yaml] [key=value ...]
+#        launch/local.sh [-n N] --score RUN [key=value ...]
 #
 # Train on this machine: a process on each of its GPUs (or those in CUDA_VISIBLE_DEVICES), or on N of them.
 # Without a GPU: N processes on the CPU (default 1), which share its cores. --doctor reports in seconds whether the run
-# would work and how fast, and trains nothing.
+# would work and how fast, and trains nothing. --score computes metrics of a run: python -m dist_gan.score --help.
 set -euo pipefail
 # shellcheck source=/dev/null
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -14,6 +15,7 @@ while (($# > 0)); do
         -h | --help) usage ;;
         -n) (($# > 1)) || die "-n: expected a number of processes"; count=$2; shift 2 ;;
         --doctor) examine; shift ;;
+        --score) score; shift ;;
         --print-config) break ;;
         -*) die "unknown option $1 (see -h)" ;;
         *) break ;;

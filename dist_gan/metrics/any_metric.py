@@ -1,6 +1,6 @@
 """The union of all metrics. To add one: write a `Metric`, and put its name here."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -8,6 +8,7 @@ from dist_gan.metrics.distances import FID, KID, MIND, DensityCoverage, Precisio
 from dist_gan.metrics.metric import Metric
 from dist_gan.own_parts import OwnPart
 
-AnyMetric = Annotated[
-    FID | KID | MIND | PrecisionRecall | DensityCoverage, Field(discriminator="name"), OwnPart(Metric)
-]
+_Members = FID | KID | MIND | PrecisionRecall | DensityCoverage
+METRICS: tuple[type[Metric], ...] = get_args(_Members)
+
+AnyMetric = Annotated[_Members, Field(discriminator="name"), OwnPart(Metric)]

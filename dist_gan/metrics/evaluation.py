@@ -77,6 +77,7 @@ class _Task:
     reals: Reals | None
     of_reals: int
     needs: tuple[set[Need], set[Need]]
+    weights: str
 
     @property
     def protocol(self) -> Protocol:
@@ -86,7 +87,7 @@ class _Task:
             self.network.sha256[:8],
             own.resizing,
             self.metric.images,
-            self.metric.weights,
+            self.weights,
             *((self.of_reals, there.split, there.data) if there and self.of_reals else (0, "", "")),
             options=self.metric.options,
         )
@@ -103,6 +104,7 @@ class Evaluation:
         processes: Processes,
         pause: Pause,
         cache: Cache,
+        weights: str = "",
     ) -> None:
         """Nothing is computed yet.
 
@@ -113,6 +115,7 @@ class Evaluation:
             processes: this process among the others.
             pause: called while it works.
             cache: of statistics of reals.
+            weights: what made the fakes, where it is not what the metrics say: `images` of a folder, for example.
 
         Raises:
             ConfigError: a metric cannot be computed of these features, or of this many images.
@@ -129,7 +132,7 @@ class Evaluation:
                 reals = reals_of(metric.split)
                 count = metric.reals_of(len(reals.dataset))
                 needs = metric.needs(network, metric.images, count)
-                self.tasks.append(_Task(metric, network, features, reals, count, needs))
+                self.tasks.append(_Task(metric, network, features, reals, count, needs, weights or metric.weights))
 
     def unwise(self) -> list[str]:
         """What works, but is most likely not what was meant."""
@@ -145,7 +148,7 @@ class Evaluation:
 
     def weights(self) -> list[str]:
         """Which weights of G its metrics judge."""
-        return list(dict.fromkeys(task.metric.weights for task in self.tasks))
+        return list(dict.fromkeys(task.weights for task in self.tasks))
 
     def order_of(self, reals: Reals) -> RealOrder:
         """The fixed order of these reals."""
@@ -161,11 +164,11 @@ class Evaluation:
         for network in dict.fromkeys(task.network for task in self.tasks):
             tasks = [task for task in self.tasks if task.network is network]
             fakes = {
-                weights: self._fakes(network, [t for t in tasks if t.metric.weights == weights], sources[weights])
-                for weights in dict.fromkeys(task.metric.weights for task in tasks)
+                weights: self._fakes(network, [t for t in tasks if t.weights == weights], sources[weights])
+                for weights in dict.fromkeys(task.weights for task in tasks)
             }
             for task in tasks:
-                own = fakes[task.metric.weights][task.metric.images]
+                own = fakes[task.weights][task.metric.images]
                 reals = self._reals(task)
                 values = self._on_rank_0(partial(task.metric.compute, own, reals))
                 found |= {task.protocol.key(value): number for value, number in values.items()}

@@ -4,9 +4,9 @@
     inception_score/digits-0a1b2c3d-none/5000-ema
     kid,subsets=50/efficientnet_lite0-57934424-bicubic224/10000-ema-vs-10000-train-1a2b3c4d
 
-The parts: what was computed, with the options that are not the default ones; features, the first 8 digits of the SHA-256
-of their weights, and the filter; how many fakes, of which weights of G; how many reals, of which split, of which data
-(the first 8 digits of its fingerprint).
+The parts: what was computed, with the options that are not the default ones; features, the first 8 digits of the
+SHA-256 of their weights, and the filter; how many fakes, of which weights of G; how many reals, of which split, of
+which data (the first 8 digits of its fingerprint).
 """
 
 import re
