@@ -50,7 +50,7 @@ class EfficientNetLite0(Features):
             network = _Network()
         fill(network, weights, self.name)
         network.sha256 = weights.sha256
-        folded = _folded(network.eval().requires_grad_(False)).to(device)
+        folded = _folded(network.eval()).eval().requires_grad_(False).to(device)
         return folded.to(memory_format=torch.channels_last)
 
 

@@ -85,7 +85,7 @@ def read(path: Path, sha256: str = "") -> Weights:
 
 
 def fill(network: nn.Module, weights: Weights, features: str) -> None:
-    """Put `weights` into `network`, whose parameters may be on the meta device.
+    """Put `weights` into `network`, whose parameters may be on the meta device, in float32.
 
     Raises:
         ConfigError: names or shapes differ.
@@ -100,6 +100,7 @@ def fill(network: nn.Module, weights: Weights, features: str) -> None:
             f"is {one}, expected {expected.get(one, 'nothing')}, found {found.get(one, 'nothing')}"
         )
     network.load_state_dict(weights.tensors, assign=True)
+    network.float()
 
 
 def _published(published: Published, features: str) -> Path:
