@@ -26,6 +26,9 @@ Code = Literal["run", "known", "inert"]
 """What may happen to code that a config names. run: it is imported. known: only classes that this process has imported
 already are used, others are refused. inert: others are read as data only, which is enough to compare."""
 
+NAME_ALONE = frozenset({"features"})
+"""Keys whose value may be a name alone: `features: digits` means `features: {name: digits}`."""
+
 _code: ContextVar[tuple[Code, frozenset[str]]] = ContextVar("code", default=("run", frozenset()))
 _known: dict[str, type[Part]] = {}
 """Reference -> class: what the user's own config or call has brought into this process."""
@@ -122,12 +125,16 @@ def code_of(part: Part) -> dict[str, tuple[str, str]]:
 
 def anchored(tree: Any, folder: Path) -> Any:
     """`tree` with the files that its names refer to looked for in `folder` first: relative to the current directory
-    where they are below it, else absolute. So a class is written alike wherever it is referred to."""
+    where they are below it, else absolute. So a class is written alike wherever it is referred to. A name that stands
+    alone becomes a block."""
     if isinstance(tree, list):
         return [anchored(item, folder) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    tree = {key: anchored(item, folder) for key, item in tree.items()}
+    tree = {
+        key: anchored({"name": item} if key in NAME_ALONE and isinstance(item, str) else item, folder)
+        for key, item in tree.items()
+    }
     name = tree.get("name")
     if isinstance(name, str):
         tree["name"] = anchored_name(name, folder)

@@ -10,6 +10,7 @@
 #   --port P        a port that is free on the head node
 #   -n N            processes on this node, the same on each (default: one for each GPU, or one on the CPU)
 #   --doctor        report in seconds whether the run would work and how fast, and train nothing; give it on every node
+#   --score         compute metrics of a run, in place of CONFIG.yaml: RUN [key=value ...] (python -m dist_gan.score --help)
 #
 # All nodes need the repository, the data and the run's folder under the same paths.
 set -euo pipefail
@@ -32,6 +33,7 @@ while (($# > 0)); do
             shift 2
             ;;
         --doctor) examine; shift ;;
+        --score) score; shift ;;
         --print-config) break ;;
         -*) die "unknown option $1 (see -h)" ;;
         *) break ;;

@@ -40,6 +40,11 @@ def on_disk_only() -> Iterator[None]:
         _fetches = before
 
 
+def may_fetch() -> bool:
+    """Whether something may be downloaded now: not inside `on_disk_only`."""
+    return _fetches
+
+
 def data_root() -> Path:
     """`DIST_GAN_DATA`, else dist_gan's folder in the user's cache."""
     if chosen := os.environ.get("DIST_GAN_DATA"):

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+from dist_gan.metrics.dinov2 import DINOv2
 from dist_gan.metrics.features import Features
+from dist_gan.metrics.inception import Inception
+from dist_gan.metrics.lite0 import EfficientNetLite0
 from dist_gan.metrics.pixels import Pixels
 from dist_gan.own_parts import OwnPart
 
@@ -14,4 +17,9 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-AnyFeatures = Annotated[Pixels, OwnPart(Features), BeforeValidator(_named)]
+AnyFeatures = Annotated[
+    EfficientNetLite0 | Inception | DINOv2 | Pixels,
+    Field(discriminator="name"),
+    OwnPart(Features),
+    BeforeValidator(_named),
+]

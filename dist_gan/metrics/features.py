@@ -1,6 +1,9 @@
 """What a metric sees of an image: a feature network, chosen by name, with the SHA-256 of its weights."""
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -61,3 +64,31 @@ def colored(images: Tensor) -> Tensor:
     """[n, C, H, W] -> [n, 3, H, W], as a picture file shows it. Gray is repeated; of more than three channels
     the first three are shown, and of two the first one."""
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
+
+
+def sha256_of(network: nn.Module) -> str:
+    """The SHA-256 of a network's weights and buffers, 64 hexadecimal digits: of names, dtypes, shapes and bytes, in the
+    order of the names. The same on every device and after every save and load."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def plain_float32(device: torch.device) -> Iterator[None]:
+    """Inside, networks compute in float32, without TF32, mixed precision or gradients, whatever the caller has set.
+
+    TF32 is a state of the process, on a GPU: there, only one thread at a time may enter.
+    """
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ Everything runs on the CPU with small random inputs. The first statement that is
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from dist_gan.data import Source, Stream
 from dist_gan.errors import CheckFailed, RunError
 from dist_gan.game.player import OptimizerState
 from dist_gan.game.purity import PurityGuard
+from dist_gan.metrics.features import Features
 from dist_gan.networks import Recipe
 from dist_gan.objective.augment import Augment
 from dist_gan.objective.losses import Loss
@@ -23,6 +25,7 @@ from dist_gan.optim.optimizers import Optimizer
 from dist_gan.optim.schedules import Schedule
 from dist_gan.own_parts import owned
 from dist_gan.part import Part
+from dist_gan.randomness import Purpose, words
 from dist_gan.run.objective_contracts import (
     Hold,
     augment_contract,
@@ -80,6 +83,7 @@ def check(part: Part, shape: DataShape = DataShape(SMALL), key: str = "") -> int
         Optimizer: _optimizer,
         Schedule: _schedule,
         Source: _source,
+        Features: _features,
     }
     for kind, function in checks.items():
         if isinstance(part, kind):
@@ -214,3 +218,42 @@ def _source(source: Source, _: DataShape, hold: Hold) -> None:
     if len(labels):
         inside = bool(((labels >= 0) & (labels < len(first.classes))).all())
         hold(labels.dtype == torch.int64 and inside, "labels are int64 numbers of its classes")
+
+
+def _features(features: Features, shape: DataShape, hold: Hold) -> None:
+    hold(
+        re.fullmatch(r"[a-z0-9.]+", features.resizing) is not None,
+        f"resizing is one word of small letters, digits and dots; it is {features.resizing!r}",
+    )
+    network = features.open(CPU)
+    hold(
+        re.fullmatch(r"[0-9a-f]{64}", network.sha256) is not None,
+        f"sha256 has 64 hexadecimal digits; it is {network.sha256!r}",
+    )
+    hold(network.sha256 == features.open(CPU).sha256, "sha256 is the same each time it is opened")
+    for channels in (1, 3):
+        what = f"of images with {channels} channel{'s' if channels > 1 else ''}"
+        size = (2, channels, shape.image.height, shape.image.width)
+        numbers = words(11, Purpose.GENERATED_DATA, range(2), math.prod(size[1:]))
+        images = (numbers & 255).to(torch.uint8).view(size)
+        kept = images.clone()
+        seen, again, single = network(images), network(images), network(images[:1])
+        hold(torch.equal(images, kept), "images stay as they were")
+        hold(
+            (seen.logits is not None) == (len(network.classes) > 0),
+            "there are logits where there are classes, and only there",
+        )
+        for kind, width in (("features", network.size), ("logits", len(network.classes))):
+            values = getattr(seen, kind)
+            if values is None:
+                continue
+            hold(
+                values.dtype == torch.float32 and values.shape == (2, width),
+                f"{kind} {what} are float32 {[2, width]}; they are {values.dtype} {list(values.shape)}",
+            )
+            hold(is_finite(values), f"{kind} {what} are finite")
+            hold(not values.requires_grad, f"{kind} have no gradient")
+            hold(torch.equal(values, getattr(again, kind)), f"the same images give the same {kind} twice, to the bit")
+            apart = (getattr(single, kind) - values[:1]).abs().max().item()
+            hold(apart <= 1e-5 * values.abs().max().item(), f"{kind} of an image do not depend on the other images")
+        hold(not torch.equal(seen.features[0], seen.features[1]), f"it sees a difference {what}")
