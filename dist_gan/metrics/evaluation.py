@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from dist_gan.data.source import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
-from dist_gan.errors import FeaturesMissing
 from dist_gan.metrics.extract import Extraction, Images, Source
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric, Need, Summary
@@ -92,6 +92,24 @@ class _Task:
             options=self.metric.options,
         )
 
+    @property
+    def protocol_of_reals(self) -> dict[str, Any]:
+        """What is known of reals depends on this, and on what was needed."""
+        assert self.reals is not None
+        return {
+            "features": self.features.identity(),
+            "sha256": self.network.sha256,
+            "resizing": self.features.resizing,
+            "reals": self.of_reals,
+            "data": self.reals.dataset.fingerprint,
+            "shape": list(self.reals.dataset.shape),
+        }
+
+    @property
+    def name_of_reals(self) -> str:
+        """Equal for tasks that need to know the same of the same reals."""
+        return f"{self.protocol_of_reals} {sorted(self.needs[1])}" if self.of_reals else ""
+
 
 class Evaluation:
     """Metrics with their networks and reals, ready to be computed any number of times, by all processes together."""
@@ -164,12 +182,13 @@ class Evaluation:
         for network in dict.fromkeys(task.network for task in self.tasks):
             tasks = [task for task in self.tasks if task.network is network]
             fakes = {
-                weights: self._fakes(network, [t for t in tasks if t.weights == weights], sources[weights])
-                for weights in dict.fromkeys(task.weights for task in tasks)
+                weights: self._fakes(network, [t for t in tasks if t.metric.weights == weights], sources[weights])
+                for weights in dict.fromkeys(task.metric.weights for task in tasks)
             }
+            self._measure_reals(network, tasks)
             for task in tasks:
-                own = fakes[task.weights][task.metric.images]
-                reals = self._reals(task)
+                own = fakes[task.metric.weights][task.metric.images]
+                reals = self._known.get(task.name_of_reals, Summary(0))
                 values = self._on_rank_0(partial(task.metric.compute, own, reals))
                 found |= {task.protocol.key(value): number for value, number in values.items()}
         return found
@@ -180,32 +199,25 @@ class Evaluation:
             wanted.setdefault(task.metric.images, set()).update(task.needs[0])
         return self._summaries("judging images", network, source, wanted)
 
-    def _reals(self, task: _Task) -> Summary:
-        if not task.of_reals:
-            return Summary(0)
-        assert task.reals is not None
-        protocol = {
-            "features": task.features.identity(),
-            "sha256": task.network.sha256,
-            "resizing": task.features.resizing,
-            "reals": task.of_reals,
-            "data": task.reals.dataset.fingerprint,
-            "shape": list(task.reals.dataset.shape),
-        }
-        name = f"{protocol} {sorted(task.needs[1])}"
-        known = self._known.get(name)
-        if known is None and self.processes.is_first:
-            known = self.cache.load(protocol, task.of_reals, task.needs[1])
-        if self.processes.broadcast(known is not None):
-            found = known or Summary(task.of_reals)
-        else:
-            source = self.order_of(task.reals).source
-            wanted = {task.of_reals: task.needs[1]}
-            found = self._summaries("measuring real images", task.network, source, wanted)[task.of_reals]
-            if self.processes.is_first:
-                self.cache.store(protocol, task.needs[1], found)
-        self._known[name] = found
-        return found
+    def _measure_reals(self, network: FeatureNetwork, tasks: Sequence[_Task]) -> None:
+        """What the tasks need to know of reals and is not known yet: cached, or in one pass over each data set."""
+        missing = {t.name_of_reals: t for t in tasks if t.of_reals and t.name_of_reals not in self._known}
+        if self.processes.is_first:
+            cached = {n: self.cache.load(t.protocol_of_reals, t.of_reals, t.needs[1]) for n, t in missing.items()}
+            self._known |= {name: summary for name, summary in cached.items() if summary is not None}
+        for name in self.processes.broadcast([name for name in missing if name in self._known]):
+            self._known.setdefault(name, Summary(missing.pop(name).of_reals))
+        for dataset in dict.fromkeys(t.reals.dataset for t in missing.values() if t.reals):
+            here = {name: t for name, t in missing.items() if t.reals and t.reals.dataset is dataset}
+            wanted: dict[int, set[Need]] = {}
+            for task in here.values():
+                wanted.setdefault(task.of_reals, set()).update(task.needs[1])
+            source = self._orders.setdefault(id(dataset), RealOrder(dataset)).source
+            measured = self._summaries("measuring real images", network, source, wanted)
+            for name, task in here.items():
+                self._known[name] = measured[task.of_reals].only(task.needs[1])
+                if self.processes.is_first:
+                    self.cache.store(task.protocol_of_reals, task.needs[1], self._known[name])
 
     def _summaries(
         self, what: str, network: FeatureNetwork, source: Source, wanted: Mapping[int, set[Need]]
@@ -260,51 +272,3 @@ class Evaluation:
         if failure:
             raise failure[0]
         return found
-
-
-def open_networks(
-    wanted: Iterable[Features], processes: Processes, missing: Callable[[str], None] | None = None
-) -> dict[Features, FeatureNetwork]:
-    """The networks of `wanted`, in eval mode on this process's device; on all ranks with the weights of rank 0.
-
-    Rank 0 opens each first: what it downloads or trains is there for the others.
-
-    Args:
-        wanted: the same on all ranks.
-        processes: this process among the others.
-        missing: called with the message where there are no weights on some rank, and the network is left out on all;
-            None: that is an error.
-
-    Raises:
-        FeaturesMissing, ConfigError: on all ranks alike.
-    """
-    found: dict[Features, FeatureNetwork] = {}
-    for features in dict.fromkeys(wanted):
-        try:
-            first = processes.on_all_ranks(partial(features.open, processes.device) if processes.is_first else _nothing)
-            network = processes.on_all_ranks(partial(_opened, features, processes, first))
-        except FeaturesMissing as error:
-            if missing is None:
-                raise
-            missing(str(error))
-            continue
-        found[features] = _alike(network, processes).requires_grad_(False).eval()
-    return found
-
-
-def _nothing() -> None:
-    pass
-
-
-def _opened(features: Features, processes: Processes, already: FeatureNetwork | None) -> FeatureNetwork:
-    return already or features.open(processes.device)
-
-
-def _alike(network: FeatureNetwork, processes: Processes) -> FeatureNetwork:
-    """With rank 0's weights, where others have some of their own: a network that was trained on another kind of CPU."""
-    digests = processes.gather(network.sha256)
-    if len(set(digests)) > 1:
-        state = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-        network.load_state_dict(processes.broadcast(state))
-        network.sha256 = digests[0]
-    return network

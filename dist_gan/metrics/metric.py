@@ -30,6 +30,11 @@ class Summary:
     labels: Tensor | None = None
     """int64 [N]: of fakes the classes that were asked for, of reals their own."""
 
+    def only(self, needs: set[Need]) -> "Summary":
+        """What was needed, and nothing else that is known."""
+        known = {"moments": self.moments, "features": self.features, "logits": self.logits, "labels": self.labels}
+        return Summary(self.count, **{need: known[need] for need in needs})  # type: ignore[arg-type]  # by these names
+
 
 class Metric(Part):
     """A metric as configuration. Members have a field `name` and a field `features`."""

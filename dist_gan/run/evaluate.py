@@ -11,10 +11,11 @@ from dist_gan.data.source import Reading
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.stopping import Stopping
 from dist_gan.game.game import Game
-from dist_gan.metrics.evaluation import Evaluation, Fakes, Pause, Reals, open_networks
+from dist_gan.metrics.evaluation import Evaluation, Fakes, Pause, Reals
 from dist_gan.metrics.extract import Source
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric
+from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.protocol import rows_of
 from dist_gan.metrics.reference import Cache
 from dist_gan.run.events import Checkpoints, Event, Metrics
