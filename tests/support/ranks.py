@@ -15,7 +15,7 @@ from dist_gan.distributed.traffic import Traffic
 from dist_gan.game import game as game_module
 from dist_gan.game.game import Game, Turn
 from dist_gan.randomness import draw
-from tests.support import tiny
+from tests.support import judged, tiny
 from tests.support.commands import train
 from tests.support.runs import SMALL
 
@@ -52,6 +52,11 @@ def traffic(processes: Processes) -> dict[str, Any]:
                     "equal": equal_everywhere(processes, game),
                 }
     return found
+
+
+def evaluated(processes: Processes) -> dict[str, float]:
+    """All metrics of a conditional generator's images against some reals, on each number of threads."""
+    return judged.numbers(processes)
 
 
 def accounted(processes: Processes) -> dict[str, Any]:

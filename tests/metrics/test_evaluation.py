@@ -1,0 +1,151 @@
+"""Metrics of a generator's images: the same bits on any number of processes and threads; statistics that are kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dist_gan.distributed.processes import Processes
+from dist_gan.errors import ConfigError
+from dist_gan.metrics.distances import FID, KID
+from dist_gan.metrics.evaluation import Fakes
+from dist_gan.metrics.moments import moments
+from dist_gan.metrics.protocol import Protocol, parsed
+from dist_gan.metrics.reference import RealOrder
+from tests.support import judged
+
+
+def test_the_numbers_are_those_of_all_images_at_once(double: Processes) -> None:
+    """Whatever is cut into chunks and computed in threads."""
+    from dist_gan.metrics.frechet import frechet_distance
+
+    found = judged.numbers(double)
+    network, order = judged.SEES.open(double.device), RealOrder(judged.DATA.open(double.device))
+    fakes, labels = Fakes(judged.generator(double), 3, order)._made(range(100))
+    reals = judged.DATA.open(double.device).images[order.order(range(150))]
+    assert sorted(order.order(range(150)).tolist()) == list(range(150))
+    assert torch.equal(labels, order.labels_of(range(100)))
+    expected = frechet_distance(moments(network(fakes).features), moments(network(reals).features))
+    key = next(key for key in found if key.startswith("fid/") and "/100-ema-vs-150" in key)
+    assert found[key] == expected
+    assert len(found) == 9
+    assert all(torch.tensor(list(found.values())).isfinite())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_same_bits_on_any_number_of_processes(count: int, double: Processes, ranks: Callable[..., Any]) -> None:
+    assert ranks("evaluated", count) == judged.numbers(double)
+
+
+def test_the_same_bits_on_any_number_of_threads(double: Processes) -> None:
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(judged.numbers(double))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_reals_are_measured_once(double: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[range] = []
+    source = RealOrder.source
+    monkeypatch.setattr(RealOrder, "source", lambda self, ranges: source(self, (read.append(r) or r for r in ranges)))
+    first = judged.numbers(double)
+    assert sum(map(len, read)) == 150  # one pass for all metrics
+    read.clear()
+    assert judged.numbers(double) == first
+    assert not read
+
+    warnings: list[str] = []
+    files = sorted((tmp_path / "data" / "statistics").glob("*.safetensors"))
+    damaged = bytearray(files[0].read_bytes())
+    damaged[-5] ^= 1
+    files[0].write_bytes(damaged)
+    files[1].write_bytes(b"no such file")
+    assert judged.numbers(double, warn=warnings.append) == first
+    assert len(warnings) == 2
+    assert all("damaged" in line for line in warnings)
+    assert sum(map(len, read)) == 150
+    warnings.clear()
+    assert judged.numbers(double, warn=warnings.append) == first
+    assert not warnings
+
+
+def test_a_pause_may_end_it_anywhere(double: Processes) -> None:
+    """Whatever was under way has ended when it raises, and the next evaluation finds the same."""
+    first = judged.numbers(double)
+
+    class Stop(Exception):
+        pass
+
+    calls: list[str] = []
+
+    def stop_at(last: int) -> Callable[[str, int, int], None]:
+        def pause(what: str, done: int, total: int) -> None:
+            calls.append(what)
+            if len(calls) == last:
+                raise Stop
+
+        return pause
+
+    judged.numbers(double, pause=stop_at(-1))
+    every = len(calls)
+    assert every > 8
+    for last in range(1, every + 1, 3):
+        calls.clear()
+        with pytest.raises(Stop):
+            judged.numbers(double, pause=stop_at(last))
+    assert judged.numbers(double) == first
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        (KID(features=judged.SEES, images=50), "evaluate kid: 50 images are too few: kid with this subset_size needs"),
+        (FID(features=judged.SEES, images=5, reals=1), "1 images are too few: a covariance needs at least 2"),
+    ],
+)
+def test_too_few_images_are_refused_before_anything_is_made(metric: Any, says: str, double: Processes) -> None:
+    with pytest.raises(ConfigError, match=says):
+        judged.evaluation(double, [metric])
+
+
+def test_a_number_of_few_images_is_called_biased(double: Processes) -> None:
+    few, many = (judged.evaluation(double, [FID(features=judged.SEES, images=n)]).unwise() for n in (40, 60))
+    assert "biased" in few[0]
+    assert not many
+
+
+def test_numbers_of_different_protocols_have_different_names(double: Processes) -> None:
+    metrics = [
+        FID(features=judged.SEES, images=50),
+        FID(features=judged.SEES, images=51),
+        FID(features=judged.SEES, images=50, reals=100),
+        FID(features=judged.SEES, images=50, weights="newest"),
+        FID(features={"name": "pixels", "side": 5}, images=50),
+        *(KID(features=judged.SEES, images=50, subsets=n, subset_size=20) for n in (2, 3)),
+    ]
+    names = [set(judged.evaluation(double, [metric]).names()) for metric in metrics]
+    assert sum(map(len, names)) == len(set.union(*names))
+    for key in set.union(*names):
+        value, protocol = parsed(key)  # type: ignore[misc]
+        assert protocol.key(value) == key
+    assert parsed("communication/gradients of D/bytes") is None
+    assert parsed("D/loss") is None
+
+
+def test_a_name_says_everything() -> None:
+    protocol = Protocol("my.py:Mine", "0123abcd", "none", 10, "ema", 20, "test", "89abcdef", ",k=4")
+    key = "precision,k=4/my.py:Mine-0123abcd-none/10-ema-vs-20-test-89abcdef"
+    assert protocol.key("precision") == key
+    assert parsed(key) == ("precision", protocol)
+    assert protocol.text() == (
+        "10 images of the average of G against 20 real ones (test, data 89abcdef); features my.py:Mine 0123abcd, k=4"
+    )
