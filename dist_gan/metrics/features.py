@@ -66,10 +66,15 @@ def colored(images: Tensor) -> Tensor:
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
 
 
-def sha256_of(network: nn.Module) -> str:
+def sha256_of(network: nn.Module, *settings: object) -> str:
     """The SHA-256 of a network's weights and buffers, 64 hexadecimal digits: of names, dtypes, shapes and bytes, in the
-    order of the names. The same on every device and after every save and load."""
-    digest = hashlib.sha256()
+    order of the names. The same on every device and after every save and load.
+
+    Args:
+        network: with its weights.
+        settings: numbers and text that decide too what it sees, such as the number of a layer.
+    """
+    digest = hashlib.sha256("".join(f"{setting!r}\n" for setting in settings).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
