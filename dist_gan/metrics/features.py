@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dist_gan.data.source import READING, Progress
 from dist_gan.part import Part
 
 
@@ -48,8 +49,8 @@ class Features(Part):
         not. Part of the name of every number."""
 
     @abstractmethod
-    def open(self, device: torch.device) -> FeatureNetwork:
-        """Find (or download, or train) the weights, and build the network.
+    def open(self, device: torch.device, progress: Progress = READING.progress) -> FeatureNetwork:
+        """Find (or download, or train) the weights, and build the network. `progress` is called where that takes long.
 
         Raises:
             FeaturesMissing: there are no weights; the message says what to do.
