@@ -40,9 +40,7 @@ def weights(progress: Progress = READING.progress) -> dict[str, Tensor]:
     try:
         train_set, test_set = (MNIST().load(train=half) for half in (True, False))
     except ConfigError as error:
-        raise FeaturesMissing(
-            f"features: the digit network is trained on MNIST, once on each machine. {error}"
-        ) from None
+        raise FeaturesMissing(f"features: the digit network learns from MNIST, once on each machine. {error}") from None
     try:
         with only_one(file.parent):
             found = _read(file, aside=True)
