@@ -52,9 +52,9 @@ class Purpose(IntEnum):
     STATISTICS_CLASS = 9
     LAYER_STATE = 10
     SAMPLE_CLASS = 11
-    METRIC_DIRECTION = 28
-    METRIC = 29
-    EVALUATION = 30
+    # The digit network of the metrics: its initial weights, and how its training images are moved and turned
+    DIGIT_WEIGHTS = 12
+    DIGIT_WARP = 13
     # D's turn: latents and G's own noise; augmentation and D's own noise for each kind of image that D sees
     D_TURN_GENERATE = 16
     D_TURN_REAL = 17
@@ -65,6 +65,10 @@ class Purpose(IntEnum):
     G_TURN_REAL = 25
     G_TURN_FAKE = 26
     G_TURN_PENALTY = 27
+    # Metrics: subsets and directions that are drawn, and the latents of the images that are judged
+    METRIC_DIRECTION = 28
+    METRIC = 29
+    EVALUATION = 30
 
 
 Plan = tuple[tuple[Purpose, int], ...]

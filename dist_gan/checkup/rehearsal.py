@@ -15,7 +15,8 @@ from dist_gan.checkup.machine import synchronize
 from dist_gan.config.schema import Config
 from dist_gan.data import Batch, Dataset, Stream
 from dist_gan.data.fetch import on_disk_only
-from dist_gan.data.source import Resident, Streamed
+from dist_gan.data.source import Resident
+from dist_gan.data.streamed import Streamed
 from dist_gan.distributed.processes import Processes
 from dist_gan.formatting import duration, plural, size
 from dist_gan.game.game import Game

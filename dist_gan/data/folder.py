@@ -11,7 +11,8 @@ from torch.utils.data import Dataset as Indexed
 
 from dist_gan.data.decode import Broken, Look, Unclear, decode
 from dist_gan.data.files import GONE, Found, expanded, find, is_skipped, read, shown, skipped_note
-from dist_gan.data.source import READING, Dataset, Item, Reading, Resident, Size, Source, Streamed, sides
+from dist_gan.data.source import READING, Dataset, Reading, Resident, Size, Source, sides
+from dist_gan.data.streamed import Item, Streamed
 from dist_gan.data.survey import SEVERAL, Survey, survey
 from dist_gan.errors import ConfigError, DataError
 from dist_gan.part import free

@@ -11,18 +11,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
 from dist_gan.data.items import SMALLEST, Items, class_names_of, class_numbers, stack
-from dist_gan.data.source import (
-    READING,
-    Choose,
-    Dataset,
-    Order,
-    Progress,
-    Reading,
-    Resident,
-    Source,
-    Streamed,
-    throttled,
-)
+from dist_gan.data.source import READING, Choose, Dataset, Order, Progress, Reading, Resident, Source, throttled
+from dist_gan.data.streamed import Streamed
 from dist_gan.errors import ConfigError
 from dist_gan.shapes import ImageShape
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as Indexed
 
-from dist_gan.data.source import Item
+from dist_gan.data.streamed import Item
 from dist_gan.errors import ConfigError, DataError
 from dist_gan.shapes import ImageShape
 

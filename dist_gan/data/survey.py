@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dist_gan.data.decode import Broken, Look, Unclear, decode, examine
 from dist_gan.data.files import AWAY, Found, patiently, read, shown
-from dist_gan.data.source import Progress, Reading, fingerprint, most_broken, throttled
+from dist_gan.data.source import Progress, Reading, fingerprint, throttled
+from dist_gan.data.streamed import most_broken
 from dist_gan.errors import ConfigError
 
 T = TypeVar("T")

@@ -173,6 +173,11 @@ class _Stacked(Resident):
     def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
         return self._labels(choose(ordinals, self.shape.channels))
 
+    def class_counts(self) -> Tensor:
+        """Of the 1,000 numbers, whether labels are used or not: each digit is drawn independently."""
+        digits = torch.bincount(self.labels, minlength=10).cpu()
+        return (digits[:, None, None] * digits[:, None] * digits).flatten()
+
     def _labels(self, index: Tensor) -> Tensor:
         hundreds, tens, ones = self.labels[index].unbind(1)
         labels = hundreds * 100 + tens * 10 + ones

@@ -48,15 +48,3 @@ def set_float32_precision(precision: str) -> None:
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
     torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
-
-
-@contextmanager
-def float32_without_tf32() -> Iterator[None]:
-    """Inside, products of float32 on a GPU have all of its digits, whatever the run's precision."""
-    products, convolutions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
-    set_float32_precision("fp32")
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = products
-        torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]

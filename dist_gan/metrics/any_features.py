@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from dist_gan.metrics.digits import Digits, StackedDigits
 from dist_gan.metrics.dinov2 import DINOv2
 from dist_gan.metrics.features import Features
 from dist_gan.metrics.inception import Inception
@@ -18,7 +19,7 @@ def _named(value: Any) -> Any:
 
 
 AnyFeatures = Annotated[
-    EfficientNetLite0 | Inception | DINOv2 | Pixels,
+    EfficientNetLite0 | Inception | DINOv2 | Digits | StackedDigits | Pixels,
     Field(discriminator="name"),
     OwnPart(Features),
     BeforeValidator(_named),

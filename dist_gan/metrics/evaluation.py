@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from dist_gan.data.source import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
+from dist_gan.errors import ConfigError
 from dist_gan.metrics.extract import Extraction, Images, Source
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric, Need, Summary
@@ -150,6 +151,11 @@ class Evaluation:
                 reals = reals_of(metric.split)
                 count = metric.reals_of(len(reals.dataset))
                 needs = metric.needs(network, metric.images, count)
+                if "labels" in needs[0] and len(network.classes) != (there := len(reals.dataset.classes)):
+                    raise ConfigError(
+                        f"{metric.label}: features={metric.features_name} knows {len(network.classes):,} classes, and "
+                        f"the data has {there:,}. Choose a classifier of the data's own classes"
+                    )
                 self.tasks.append(_Task(metric, network, features, reals, count, needs, weights or metric.weights))
 
     def unwise(self) -> list[str]:
@@ -188,7 +194,8 @@ class Evaluation:
             self._measure_reals(network, tasks)
             for task in tasks:
                 own = fakes[task.metric.weights][task.metric.images]
-                reals = self._known.get(task.name_of_reals, Summary(0))
+                counts = task.reals.dataset.class_counts() if task.reals else None
+                reals = replace(self._known.get(task.name_of_reals, Summary(0)), class_counts=counts)
                 values = self._on_rank_0(partial(task.metric.compute, own, reals))
                 found |= {task.protocol.key(value): number for value, number in values.items()}
         return found
@@ -201,7 +208,8 @@ class Evaluation:
 
     def _measure_reals(self, network: FeatureNetwork, tasks: Sequence[_Task]) -> None:
         """What the tasks need to know of reals and is not known yet: cached, or in one pass over each data set."""
-        missing = {t.name_of_reals: t for t in tasks if t.of_reals and t.name_of_reals not in self._known}
+        needed = {task.name_of_reals: task for task in tasks if task.of_reals and task.needs[1]}
+        missing = {name: task for name, task in needed.items() if name not in self._known}
         if self.processes.is_first:
             cached = {n: self.cache.load(t.protocol_of_reals, t.of_reals, t.needs[1]) for n, t in missing.items()}
             self._known |= {name: summary for name, summary in cached.items() if summary is not None}

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dist_gan.distributed.numerics import float32_without_tf32
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
 from dist_gan.errors import ConfigError
-from dist_gan.metrics.features import FeatureNetwork
+from dist_gan.metrics.features import FeatureNetwork, plain_float32
 from dist_gan.metrics.metric import Need, Summary
 from dist_gan.metrics.moments import ExactMoments
 from dist_gan.sampling.generate import FORWARD
@@ -93,7 +92,7 @@ class Extraction:
                 yield waiting.popleft().result()
 
         if self.processes.device.type != "cpu":
-            with float32_without_tf32():
+            with plain_float32(self.processes.device):
                 yield (see(images_of) for images_of in chunks)
             return
         threads = torch.get_num_threads()
@@ -129,6 +128,8 @@ class _Gatherer:
                 self.moments.add(features[:here])
             except ValueError as error:
                 raise ConfigError(f"features of the images from {ordinals.start} on: {error}") from None
+        if "labels" in self.rows and not len(labels):
+            raise ConfigError("evaluate class_accuracy: these images have no classes: they come from no conditional G")
         found = {"features": features, "logits": logits, "labels": labels[:, None]}
         for kind, rows in self.rows.items():
             rows.append(found[kind][:here].cpu())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dist_gan.data.source import Progress
 from dist_gan.part import Part
 
 
@@ -58,6 +59,10 @@ class Features(Part):
             FeaturesMissing: there are no weights; the message says what to do.
             ConfigError: they are not what they should be.
         """
+
+    def open_and_report(self, device: torch.device, progress: Progress) -> FeatureNetwork:
+        """As `open`; `progress` is called where that takes long."""
+        return self.open(device)
 
 
 def colored(images: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class Summary:
     """float32 [N, K]."""
     labels: Tensor | None = None
     """int64 [N]: of fakes the classes that were asked for, of reals their own."""
+    class_counts: Tensor | None = None
+    """[K]: how often each class is in the complete data, where that is known; needs no image."""
 
     def only(self, needs: set[Need]) -> "Summary":
         """What was needed, and nothing else that is known."""
@@ -108,11 +110,3 @@ class Metric(Part):
 
 COMMON = {"name", "features", *Metric.model_fields}
 """The fields of every metric."""
-
-
-def need_classifier(metric: Metric, network: FeatureNetwork) -> None:
-    """Raises ConfigError where the network gives no logits."""
-    if not network.classes:
-        raise ConfigError(
-            f"{metric.label}: its features come from no classifier. Choose features=inception, for example"
-        )

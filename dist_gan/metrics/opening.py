@@ -3,13 +3,17 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from dist_gan.data.source import READING, Progress
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import FeaturesMissing
 from dist_gan.metrics.features import FeatureNetwork, Features
 
 
 def open_networks(
-    wanted: Iterable[Features], processes: Processes, missing: Callable[[str], None] | None = None
+    wanted: Iterable[Features],
+    processes: Processes,
+    missing: Callable[[str], None] | None = None,
+    progress: Progress = READING.progress,
 ) -> dict[Features, FeatureNetwork]:
     """The networks of `wanted`, in eval mode on this process's device; on all ranks with the weights of rank 0.
 
@@ -20,6 +24,7 @@ def open_networks(
         processes: this process among the others.
         missing: called with the message where there are no weights on some rank, and the network is left out on all;
             None: that is an error.
+        progress: called where it takes long.
 
     Raises:
         FeaturesMissing, ConfigError: on all ranks alike.
@@ -27,7 +32,8 @@ def open_networks(
     found: dict[Features, FeatureNetwork] = {}
     for features in dict.fromkeys(wanted):
         try:
-            first = processes.on_all_ranks(partial(features.open, processes.device) if processes.is_first else _nothing)
+            way = partial(features.open_and_report, processes.device, progress) if processes.is_first else _nothing
+            first = processes.on_all_ranks(way)
             network = processes.on_all_ranks(partial(_opened, features, processes, first))
         except FeaturesMissing as error:
             if missing is None:

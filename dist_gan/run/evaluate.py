@@ -134,7 +134,7 @@ def open_evaluations(
     wanted: list[Features] = [metric.features for metric in config.evaluate]
     if wanted:
         console.say("opening what evaluates images")
-    networks = open_networks(wanted, processes, missing)
+    networks = open_networks(wanted, processes, missing, reading.progress)
     reals: dict[str, Reals] = {}
 
     def reals_of(split: str) -> Reals:

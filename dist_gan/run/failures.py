@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from dist_gan.data.source import worker_died
+from dist_gan.data.streamed import worker_died
 from dist_gan.distributed.launch import is_peer_failure, leave
 from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
 from dist_gan.errors import PeerFailed, RunError, WorkerDied, exit_code_of

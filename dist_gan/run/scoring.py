@@ -185,7 +185,7 @@ def _evaluation(
             known[split] = Reals(work.opened(source.model_copy(update={"split": split})), split)
         return known[split]
 
-    networks = open_networks((metric.features for metric in metrics), work.processes)  # type: ignore[attr-defined]
+    networks = open_networks((metric.features for metric in metrics), work.processes, None, work.reading.progress)  # type: ignore[attr-defined]
     evaluation = Evaluation(metrics, reals_of, networks, work.processes, work.pause, work.cache, weights)
     for line in evaluation.unwise():
         work.warn(line)

@@ -33,7 +33,7 @@ def test_shipped_configs_say_what_they_are(path: Path) -> None:
     assert config.mistakes(2) == config.mistakes(4) == []
 
 
-def test_all_six_are_shipped() -> None:
+def test_all_seven_are_shipped() -> None:
     names = {path.stem for path in CONFIGS}
     assert names == {
         "mnist_mlp",
@@ -42,6 +42,7 @@ def test_all_six_are_shipped() -> None:
         "fashion_dcgan",
         "cifar10_dcgan",
         "folder_dcgan",
+        "stacked_mnist_dcgan",
     }
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dist_gan.data import Batch, DataError, Stream, files, survey
 from dist_gan.data import folder as module
-from dist_gan.data.source import Dataset, Reading, Streamed, worker_died
+from dist_gan.data.source import Dataset, Reading
+from dist_gan.data.streamed import Streamed, worker_died
 from dist_gan.errors import WorkerDied
 from tests.data.streams import CPU, opened, refused, take
 

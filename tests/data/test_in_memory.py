@@ -12,7 +12,8 @@ from dist_gan.config.command_line import dump, parse
 from dist_gan.config.explain import differences
 from dist_gan.config.schema import Config
 from dist_gan.data import DataError, Given, Stream, given, in_memory
-from dist_gan.data.source import Dataset, Streamed
+from dist_gan.data.source import Dataset
+from dist_gan.data.streamed import Streamed
 from dist_gan.errors import ConfigError
 from tests.data.streams import CPU, stream, take
 

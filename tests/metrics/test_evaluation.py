@@ -1,6 +1,6 @@
 """Metrics of a generator's images: the same bits on any number of processes and threads; statistics that are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from dist_gan.metrics.protocol import Protocol, parsed
 from dist_gan.metrics.reference import RealOrder
 from tests.support import judged
 
+pytestmark = pytest.mark.usefixtures("own_statistics")
+
 
 def test_the_numbers_are_those_of_all_images_at_once(double: Processes) -> None:
     """Whatever is cut into chunks and computed in threads."""
@@ -24,7 +26,7 @@ def test_the_numbers_are_those_of_all_images_at_once(double: Processes) -> None:
     found = judged.numbers(double)
     network, order = judged.SEES.open(double.device), RealOrder(judged.DATA.open(double.device))
     fakes, labels = Fakes(judged.generator(double), 3, order)._made(range(100))
-    reals = judged.DATA.open(double.device).images[order.order(range(150))]
+    reals = next(order.source([range(150)]))()[0]
     assert sorted(order.order(range(150)).tolist()) == list(range(150))
     assert torch.equal(labels, order.labels_of(range(100)))
     expected = frechet_distance(moments(network(fakes).features), moments(network(reals).features))
@@ -53,10 +55,16 @@ def test_the_same_bits_on_any_number_of_threads(double: Processes) -> None:
     assert found[0] == found[1]
 
 
-def test_reals_are_measured_once(double: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reals_are_measured_once(double: Processes, own_statistics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[range] = []
     source = RealOrder.source
-    monkeypatch.setattr(RealOrder, "source", lambda self, ranges: source(self, (read.append(r) or r for r in ranges)))
+
+    def noted(ranges: Iterable[range]) -> Iterator[range]:
+        for each in ranges:
+            read.append(each)
+            yield each
+
+    monkeypatch.setattr(RealOrder, "source", lambda self, ranges: source(self, noted(ranges)))
     first = judged.numbers(double)
     assert sum(map(len, read)) == 150  # one pass for all metrics
     read.clear()
@@ -64,7 +72,7 @@ def test_reals_are_measured_once(double: Processes, tmp_path: Path, monkeypatch:
     assert not read
 
     warnings: list[str] = []
-    files = sorted((tmp_path / "data" / "statistics").glob("*.safetensors"))
+    files = sorted(own_statistics.glob("*.safetensors"))
     damaged = bytearray(files[0].read_bytes())
     damaged[-5] ^= 1
     files[0].write_bytes(damaged)
