@@ -117,7 +117,11 @@ def load_generator(
 
 def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
     """A folder with two files of a checkpoint, as it is; else as `find_checkpoint`."""
-    return path if _is_bare(path) else find_checkpoint(path, passed_over, which)
+    if _is_bare(path):
+        if which != "last":
+            raise ConfigError(f"which: {path} is one model. Give the run's folder to choose among its checkpoints")
+        return path
+    return find_checkpoint(path, passed_over, which)
 
 
 def class_names(path: Path) -> list[str]:
