@@ -171,7 +171,9 @@ def test_what_is_in_the_folder(examine: Any, tmp_path: Path) -> None:
     assert (told.code, told.unwell()) == (0, {})
     assert told.rows["start"][1].startswith("goes on from 2,560 images")
     assert "the 997,440 images that are left" in told.rows["speed"][1]
-    assert examine("images=2560").unwell() == {"start": "advice"}
+    told = examine("images=2560")
+    assert told.unwell() == {"start": "advice"}
+    assert told.rows["speed"][1].endswith(": the run is finished")
 
     told = examine("seed=5")
     assert (told.code, told.unwell()) == (2, {"start": "problem"})
