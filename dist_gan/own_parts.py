@@ -82,15 +82,30 @@ class OwnPart:
 
     def _class(self, text: str, built_in: tuple[type[Part], ...]) -> type[Part]:
         kind = resolve(text)
-        base = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in self.bases)
         if not isinstance(kind, type) or not issubclass(kind, self.bases):
-            raise mistake(f"{text} is no subclass of {base}")
+            raise mistake(self._other(text, kind))
         if kind in built_in:
             raise mistake(f"{text} is built in: name={kind.model_fields['name'].default}")
         if inspect.isabstract(kind):
             missing = ", ".join(sorted(kind.__abstractmethods__))
-            raise mistake(f"{text} does not define {missing}, which {base} asks for")
+            raise mistake(f"{text} does not define {missing}, which {self._base} asks for")
         return kind
+
+    @property
+    def _base(self) -> str:
+        return " or ".join(f"{base.__module__}.{base.__qualname__}" for base in self.bases)
+
+    def _other(self, text: str, kind: Any) -> str:
+        """What is said of something that is none of `bases`."""
+        wanted = " or ".join(_a(base.__name__) for base in self.bases)
+        base = self._base
+        if not isinstance(kind, type):
+            return f"{text} is no class; here it takes {wanted}: a subclass of {base}"
+        built_in = [each for each in kind.__mro__ if issubclass(each, Part) and _is_built_in(each)]
+        kinds = [each.__name__ for each in built_in if inspect.isabstract(each) and not each.__name__.startswith("_")]
+        if not kinds:
+            return f"{text} is no subclass of {base}"
+        return f"{text} is {_a(kinds[0])}; here it takes {wanted}: a subclass of {base}"
 
 
 def known(name: str) -> type[Part] | None:
@@ -235,6 +250,10 @@ def _label(name: str) -> str:
 
 def _fields(value: Part, info: core_schema.SerializationInfo) -> Mapping[str, Any]:
     return {key: item for key, item in value.model_dump(mode=info.mode).items() if key != "name"}
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -130,7 +130,8 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
     update = f"{seconds:.2g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
     left = config.images - first
     which = f"the {left:,} images that are left" if first else f"all {left:,} images"
-    found = f"{rate:,.0f} images/s ({update} an update): {which} in {duration(left / rate)}"
+    which = f"{which} in {duration(left / rate)}" if left > 0 else "the run is finished"
+    found = f"{rate:,.0f} images/s ({update} an update): {which}"
     waits = (game.discriminator_turns + 1) * reduction / seconds
     if waits > 0.5:
         return Line(

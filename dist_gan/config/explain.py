@@ -28,6 +28,14 @@ execute such code only with trust_code=true on the command line.
 
 SAID = {"missing": "{key}: must be given", MISTAKE: "{key}.name: {text}"}
 """Kinds of mistakes of which there is no more to say."""
+PLAIN = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+}
+"""Kinds of mistakes -> what was expected, where pydantic's own words are those of a programmer."""
 RENAMED = {"piece": "microbatch"}
 """Keys of version 0.1 -> their names now."""
 
@@ -71,8 +79,8 @@ def _explain(error: Any, tree: Any, root: type[Part]) -> str:
         return f"{dotted}.name: expected one of {expected}, got {name!r}{hint}"
     if kind in SAID:
         return SAID[kind].format(key=dotted, text=error["msg"])
-    text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if block is None and not error["msg"].startswith("Input should be "):
+    text = PLAIN.get(kind) or error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if block is None and kind not in PLAIN and not error["msg"].startswith("Input should be "):
         return f"{dotted}: {text}"
     return f"{dotted}: expected {text}, got {'nothing' if given is None else repr(given)}"
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dist_gan.data.fetch import fetch_mnist, fetch_torchvision
+from dist_gan.data import published
+from dist_gan.data.fetch import fetch, fetch_torchvision
 from dist_gan.data.source import READING, Choose, Dataset, Order, Reading, Resident, Source, fingerprint
 from dist_gan.shapes import ImageShape
 
@@ -68,11 +69,11 @@ class MNIST(_Digits):
     def half(self, train: bool) -> Any:
         from torchvision.datasets import MNIST as TorchvisionMNIST
 
-        return TorchvisionMNIST(str(fetch_mnist()), train=train)
+        return TorchvisionMNIST(str(fetch(published.MNIST)), train=train)
 
 
 class FashionMNIST(_Digits):
-    """60,000 pieces of clothing, 28x28 (Xiao et al. 2017)."""
+    """60,000 pieces of clothing, 28x28 (Xiao et al. 2017). Fetched when it is not on the machine."""
 
     classes: ClassVar[tuple[str, ...]] = (
         "T-shirt/top",
@@ -92,10 +93,7 @@ class FashionMNIST(_Digits):
     def half(self, train: bool) -> Any:
         from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
-        def open_(root: Path, download: bool) -> Any:
-            return TorchvisionFashionMNIST(str(root), train=train, download=download)
-
-        return fetch_torchvision(self.name, open_)
+        return TorchvisionFashionMNIST(str(fetch(published.FASHION_MNIST)), train=train)
 
 
 class CIFAR10(_Torchvision):

@@ -19,6 +19,7 @@ from dist_gan.distributed.numerics import deterministic, set_float32_precision
 from dist_gan.distributed.pulse import Pulse
 from dist_gan.distributed.traffic import purpose
 from dist_gan.errors import InputOutputError, PeerFailed, RunError
+from dist_gan.formatting import plural
 
 T = TypeVar("T")
 AGREEMENT = "agreement"
@@ -191,7 +192,7 @@ class Processes:
         """The device, as text."""
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)} (torch {torch.__version__})"
-        return f"CPU, {torch.get_num_threads()} threads a process (torch {torch.__version__})"
+        return f"CPU, {plural(torch.get_num_threads(), 'thread')} a process (torch {torch.__version__})"
 
     def close(self, *, stays: bool = False) -> None:
         """Leave the other processes, once all are here. `stays`: this process goes on, and may train again."""

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dist_gan.data.fetch import TIMEOUT, data_root, may_fetch, only_one
+from dist_gan.data.fetch import data_root, may_fetch, only_one
+from dist_gan.data.published import TIMEOUT
 from dist_gan.errors import ConfigError, FeaturesMissing
 
 

@@ -5,7 +5,9 @@ Everything runs on the CPU with small random inputs. The first statement that is
 
 import math
 import re
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from dist_gan.objective.losses import Loss
 from dist_gan.objective.penalties import GeneratorPenalty, Penalty
 from dist_gan.optim.optimizers import Optimizer
 from dist_gan.optim.schedules import Schedule
-from dist_gan.own_parts import owned
+from dist_gan.own_parts import owned, reference_of
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, words
 from dist_gan.run.objective_contracts import (
@@ -92,8 +94,18 @@ def check(part: Part, shape: DataShape = DataShape(SMALL), key: str = "") -> int
             except RunError as error:
                 raise error if isinstance(error, CheckFailed) else CheckFailed(f"debug: {name}: {error}") from None
             except Exception as error:
-                raise CheckFailed(f"debug: {name} fails: {type(error).__name__}: {error}") from error
+                text = f"{type(error).__name__}: {error}{_place(error, part)}"
+                raise CheckFailed(f"debug: {name} fails: {text}") from error
     return held
+
+
+def _place(error: Exception, part: Part) -> str:
+    """Where in the file of `part` the error was raised; empty where it was elsewhere."""
+    if (found := reference_of(type(part))) is None:
+        return ""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == found.file]
+    return f" ({Path(found.file).name}, line {lines[-1]})" if lines else ""
 
 
 def _recipe(recipe: Recipe, shape: DataShape, hold: Hold) -> None:

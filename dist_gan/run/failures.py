@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from dist_gan.config.schema import Config
 from dist_gan.data.streamed import worker_died
 from dist_gan.distributed.launch import is_peer_failure, leave
 from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
-from dist_gan.errors import PeerFailed, RunError, WorkerDied, exit_code_of
+from dist_gan.errors import CheckFailed, PeerFailed, RunError, WorkerDied, exit_code_of
+from dist_gan.own_parts import owned, reference_of
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
+FAILED = " failed"
+"""The end of the note that names a part of the user's own."""
 INTERRUPTED = 130
 """The exit code after a second Ctrl-C, as shells define it."""
 
@@ -45,6 +49,36 @@ def as_our_own(error: Exception) -> Exception:
     return error
 
 
+def name_own_part(error: Exception, config: Config) -> None:
+    """Where `error` was raised in a part of the user's own, a note on it says which one, and where.
+
+    Called in the function from which the training was called, so that no script of the user's is taken for the part.
+    """
+    if exit_code_of(error) != 1 or isinstance(error, RunError):
+        return
+    parts = [(key, type(part), reference_of(type(part))) for key, part in owned(config)]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    used = {type(frame.f_locals.get("self")) for frame, _ in frames}
+    for frame, line in reversed(frames):
+        file = frame.f_code.co_filename
+        here = [(key, kind) for key, kind, found in parts if found and found.file == file]
+        if here:  # several parts may be in one file
+            keys = [key for key, kind in here if kind in used] or [key for key, _ in here]
+            name = keys[0] if len(keys) == 1 else "code of your own"
+            error.add_note(f"{name} ({Path(file).name}, line {line}){FAILED}")
+            return
+
+
+def described(error: Exception) -> str:
+    """Kind and text of an error; before them the part of the user's own in which it was raised."""
+    return ": ".join([*_own_part(error), type(error).__name__, str(error)])
+
+
+def _own_part(error: Exception) -> list[str]:
+    """The note of `name_own_part`, or nothing."""
+    return [note for note in getattr(error, "__notes__", ()) if note.endswith(FAILED)][:1]
+
+
 def record_failure(error: Exception, attempt: Attempt) -> Exception:
     """Write the cause into status.json, unless the process that failed first has; returns `as_our_own(error)`, whose
     `reports` says whether this process should report it."""
@@ -60,7 +94,7 @@ def record_failure(error: Exception, attempt: Attempt) -> Exception:
         error.reports = False
         return error
     if attempt.folder is not None and not _is_recorded(attempt, by_peers=isinstance(error, PeerFailed)):
-        reason = f"{type(error).__name__}: {error}"
+        reason = described(error)
         attempt.folder.status("failed", reason=reason, rank=attempt.rank, exit_code=exit_code_of(error))
     return error
 
@@ -82,7 +116,12 @@ def report_failure(error: Exception, rank: int) -> int:
         return code
     if isinstance(error, RunError) and not error.reports:
         return code
-    if code == 1:
+    if _own_part(error):
+        report(" ".join(described(error).split()), rank)
+        error.__notes__.clear()  # it has been said
+        traceback.print_exception(error)
+        return code
+    if code == 1 and not isinstance(error, CheckFailed):
         traceback.print_exception(error)
     report(error, rank)
     return code

@@ -15,6 +15,17 @@ def checkpoints_in(parent: Path) -> list[Path]:
     return sorted(parent / e.name for e in entries_of(parent) if CHECKPOINT.fullmatch(e.name) and e.is_dir())
 
 
+def runs_below(folder: Path) -> list[Path]:
+    """The runs' folders below `folder`, in alphabetical order; those inside of a run are not looked for."""
+    if (folder / "status.json").is_file():
+        return [folder]
+    try:
+        inner = sorted(entry.name for entry in entries_of(folder) if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+    return [run for name in inner for run in runs_below(folder / name)]
+
+
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of `folder`; empty where it does not exist. Raises InputOutputError where it cannot be read."""
     try:

@@ -20,13 +20,15 @@ from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
 from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint
-from dist_gan.run.listing import CHECKPOINT
+from dist_gan.run.listing import CHECKPOINT, runs_below
 from dist_gan.run.manifest import MANIFEST
 from dist_gan.run.scores import chosen
 from dist_gan.shapes import DataShape, ImageShape
 
 WEIGHTS, CONFIG = "ema.safetensors", "config.yaml"
 """What a folder must hold at least."""
+SHOWN = 10
+"""Runs that a message names."""
 
 
 def find_checkpoint(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
@@ -57,7 +59,7 @@ def find_checkpoint(path: Path, passed_over: list[str] | None = None, which: str
     else:
         found = checkpoint.newest(path / "checkpoints", note)
     if found is None:
-        raise ConfigError(f"{path} is neither a checkpoint nor a run with one")
+        raise ConfigError(_no_run(path))
     return found
 
 
@@ -66,6 +68,16 @@ def _is_broken(path: Path, note: Callable[[Path, str], None]) -> bool:
     if problem:
         note(path, problem)
     return bool(problem)
+
+
+def _no_run(path: Path) -> str:
+    if not os.path.lexists(path):
+        return f"{path} is neither a checkpoint nor a run with one: it does not exist"
+    found = [str(run) for run in runs_below(path)]
+    if not found:
+        return f"{path} is neither a checkpoint nor a run with one"
+    more = f", and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    return f"{path} is no run. Give one of those in it: {', '.join(found[:SHOWN])}{more}"
 
 
 def load_generator(
@@ -101,7 +113,11 @@ def load_generator(
 
 def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
     """A folder with two files of a checkpoint, as it is; else as `find_checkpoint`."""
-    return path if _is_bare(path) else find_checkpoint(path, passed_over, which)
+    if _is_bare(path):
+        if which != "last":
+            raise ConfigError(f"which: {path} is one model. Give the run's folder to choose among its checkpoints")
+        return path
+    return find_checkpoint(path, passed_over, which)
 
 
 def class_names(path: Path) -> list[str]:

@@ -33,7 +33,14 @@ from dist_gan.run.build import game_of, shape_of, stream_of
 from dist_gan.run.contracts import check_own_parts
 from dist_gan.run.evaluate import Opened, evaluations, open_evaluations
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
-from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
+from dist_gan.run.failures import (
+    Attempt,
+    end_hung_run,
+    name_own_part,
+    raise_in_hung_run,
+    record_failure,
+    record_interrupt,
+)
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.resume import ResumePoint, open_run, restore
@@ -65,6 +72,8 @@ class _Around:
     scalars: Sequence[Scalar]
     owns_process: bool
     watch: debug.Checks | None = None
+    silent: bool = False
+    """Whether nothing is printed, because it was before."""
 
 
 def train(
@@ -116,10 +125,13 @@ def _debug(config: Config, around: _Around) -> Result:
     debug.clear(Path(half.run))
     checks = debug.Checks()
     checks.passed += check_own_parts(config)
-    for part in (half, full):
-        result = _attempt(part, replace(around, watch=checks))
-        if result.stopped_by:
-            return result
+    around = replace(around, watch=checks)
+    result = _attempt(half, around)
+    if not result.stopped_by:
+        print(f"debug: going on from {result.images_seen:,} images")
+        result = _attempt(full, replace(around, silent=True))
+    if result.stopped_by:
+        return result
     seconds = time.perf_counter() - begun
     print(f"debug: {checks.passed:,} checks passed, everything written and read once, in {duration(seconds)}")
     return result
@@ -130,6 +142,7 @@ def _attempt(config: Config, around: _Around) -> Result:
     try:
         return _run(config, around, attempt)
     except Exception as error:
+        name_own_part(error, config)
         ours = record_failure(error, attempt)
         if ours is error:
             raise
@@ -138,7 +151,7 @@ def _attempt(config: Config, around: _Around) -> Result:
 
 def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
     processes = Processes(config.precision, exact=config.exact, timeout_seconds=config.timeout + SLACK)
-    console = Console(speaks=processes.is_first, style=config.console)
+    console = Console(speaks=processes.is_first and not around.silent, style=config.console)
     stopping = Stopping(processes, lambda number: console.urgent(stop_notice(number)))
     folder = RunFolder(Path(config.run))
     with stopping.listening():

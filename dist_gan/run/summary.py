@@ -22,10 +22,12 @@ def parameter_counts(game: Game) -> dict[str, int]:
 
 def stop_notice(number: int) -> str:
     """The message after a first signal: what happens now."""
-    name, again = signal.Signals(number).name, "Ctrl-C"
-    if number == signal.SIGINT:
-        name, again = "Ctrl-C", "A second one"
-    return f"{name}: stopping after this update, then saving. {again} ends at once."
+    again = "A second one" if number == signal.SIGINT else "Ctrl-C"
+    return f"{_signal(number)}: stopping after this update, then saving. {again} ends at once."
+
+
+def _signal(number: int) -> str:
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def show_start(
@@ -91,6 +93,6 @@ def show_end(
     ]
     if stop:
         rows.append(("to go on", "give the same command again"))
-    console.table(f"stopped by signal {stop}" if stop else "finished", rows)
+    console.table(f"stopped by {_signal(stop)}" if stop else "finished", rows)
     if records.upload:  # not in the table, which would break the line
         console.say(f"to upload all of it to W&B: {records.upload}")

@@ -16,6 +16,7 @@ from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.summary import show_end
 from dist_gan.sampling.generate import to_uint8
+from dist_gan.sampling.real import like
 
 
 class Trainer:
@@ -128,8 +129,10 @@ class Trainer:
         for event in self.events:
             if isinstance(event, Pictures):
                 event.happen(self.game, self.records)
-                real = next(self.batches(0)).images[: len(event.latents)]
-                self.records.picture(to_uint8(real).cpu(), "real.png")
+                if self.processes.is_first:
+                    read = ((to_uint8(batch.images).cpu(), batch.labels) for batch in self.batches(0))
+                    real = like(event.condition, len(event.latents), read)
+                    self.records.picture(real, "real.png", columns=event.columns)
 
     def _save_what_is_good(self, first: int) -> None:
         """Save the state after an error, unless it came in the middle of an update."""

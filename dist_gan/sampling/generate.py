@@ -55,12 +55,18 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """[Z], [Z] -> [steps, Z] from a to b along the great circle, lengths interpolated (White 2016)."""
-    t = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None]
+    """[Z], [Z] -> [steps, Z] from a to b. See `between`."""
+    return between(a, b, torch.linspace(0, 1, steps, dtype=torch.float64)[:, None])
+
+
+def between(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """[..., Z], [..., Z] -> float64 [..., Z] on the CPU: the part t of the way from a (0) to b (1).
+
+    Along the great circle, lengths interpolated (White 2016); straight where a and b have one direction.
+    """
     a, b = a.double().cpu(), b.double().cpu()
-    angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+    length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    angle = torch.acos(((a * b).sum(-1, keepdim=True) / (length_a * length_b)).clamp(-1, 1))
     sine = angle.sin()
-    if sine < 1e-6:
-        return a + t * (b - a)
-    direction = (torch.sin((1 - t) * angle) * a / a.norm() + torch.sin(t * angle) * b / b.norm()) / sine
-    return direction * ((1 - t) * a.norm() + t * b.norm())
+    direction = (torch.sin((1 - t) * angle) * a / length_a + torch.sin(t * angle) * b / length_b) / sine
+    return torch.where(sine < 1e-6, a + t * (b - a), direction * ((1 - t) * length_a + t * length_b))

@@ -16,11 +16,20 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """images uint8 [N, C, H, W] -> one picture, row by row; about square by default. See `save_image`."""
+    save_image(enlarged(grid(images, columns)), path)
+
+
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """images uint8 [N, C, H, W] -> one picture [1 or 3, H', W'], row by row; about square by default."""
     from torchvision.utils import make_grid
 
-    grid = make_grid(_visible(images), nrow=columns or max(1, round(len(images) ** 0.5)))
-    factor = -(-SMALLEST // max(grid.shape[1:]))
-    save_image(grid.repeat_interleave(factor, 1).repeat_interleave(factor, 2), path)
+    return make_grid(visible(images), nrow=columns or max(1, round(len(images) ** 0.5)))
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """[C, H, W], each pixel repeated until the longer side has `SMALLEST` pixels or more."""
+    factor = -(-SMALLEST // max(image.shape[1:]))
+    return image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
 def save_image(image: Tensor, path: Path) -> None:
@@ -28,10 +37,10 @@ def save_image(image: Tensor, path: Path) -> None:
 
     Of more than three channels the first three are shown, and of two the first one. On an OSError nothing is left.
     """
-    pixels = _visible(image[None])[0].permute(1, 2, 0)
+    pixels = visible(image[None])[0].permute(1, 2, 0)
     picture = Image.fromarray((pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).numpy())
     options = {"quality": 95} if path.suffix.lower() != ".png" else {}
-    _publish(path, lambda file: picture.save(file, format=FORMATS[path.suffix.lower()], **options))
+    publish(path, lambda file: picture.save(file, format=FORMATS[path.suffix.lower()], **options))
 
 
 def save_array(batches: Iterable[Tensor], count: int, path: Path) -> None:
@@ -50,16 +59,17 @@ def save_array(batches: Iterable[Tensor], count: int, path: Path) -> None:
                 begun = True
             file.write(pixels.tobytes())
 
-    _publish(path, write)
+    publish(path, write)
 
 
-def _visible(images: Tensor) -> Tensor:
+def visible(images: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, 1 or 3, H, W]"""
     channels = images.shape[1]
     return images[:, : 3 if channels >= 3 else 1]
 
 
-def _publish(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def publish(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """A file that `write` writes, under a temporary name until it is complete. On any error nothing is left."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:

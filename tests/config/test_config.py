@@ -89,7 +89,12 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("width=3",), ("width: unknown key", "did you mean networks.width?")),
     (("generator_optimizer.lr=1",), ("generator_optimizer.lr: unknown key", "learning_rate")),
     (("networks.name=dcgn",), ("networks.name", "expected one of mlp, dcgan", "'dcgn'", "did you mean dcgan?")),
-    (("seed=abc",), ("seed: expected a valid integer", "'abc'")),
+    (("seed=abc",), ("seed: expected a whole number, got 'abc'",)),
+    (("seed=1.5",), ("seed: expected a whole number, got 1.5",)),
+    (("exact=perhaps",), ("exact: expected true or false, got 'perhaps'",)),
+    (("timeout=soon",), ("timeout: expected a number, got 'soon'",)),
+    (("run=[1]",), ("run: expected text, got [1]",)),
+    (("timeout=.nan",), ("timeout: expected a finite number, got nan",)),
     (("images=-4",), ("images: expected greater than or equal to 1, got -4",)),
     (("objective.penalties=[{name: r3}]",), ("objective.penalties.0.name: expected one of r1, r2, wgan_gp, got 'r3'",)),
     (

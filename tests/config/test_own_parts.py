@@ -1,5 +1,6 @@
 """Parts of a user's own: found, validated, explained, recorded, and never imported where the user did not ask."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ MISTAKES = [
         "objective.penalties.0.wight: unknown key; did you mean",
     ),
     ("objective.loss.name=mine.py:Stee", "objective.loss.name: mine.py has no class 'Stee'; it has Steep, Step"),
-    ("objective.loss.name=mine.py:Step", "mine.py:Step is no subclass of dist_gan.objective.losses.Loss"),
+    ("objective.loss.name=mine.py:Step", "mine.py:Step is a Schedule; here it takes a Loss: a sub"),
     ("objective.loss.name=mine.py:Half", "mine.py:Half does not define generator"),
     ("objective.loss.name=theirs.py:Steep", "objective.loss.name: cannot read theirs.py (No such file"),
     ("objective.loss.name=broken.py:Steep", "broken.py, line 2: ZeroDivisionError: division by zero"),
@@ -158,7 +159,7 @@ MISTAKES = [
     ("objective.loss.name=leaves.py:Steep", "leaves.py, line 1: SystemExit: 3"),
     ("objective.loss.name=no.such.module:Steep", "there is no module no (neither installed"),
     ("objective.loss.name=dist_gan.objective.losses:Hinge", "is built in: name=hinge"),
-    ("networks.name=mine.py:Steep", "mine.py:Steep is no subclass of dist_gan.networks.base.Recipe"),
+    ("networks.name=mine.py:Steep", "mine.py:Steep is a Loss; here it takes a Recipe: a subclass of"),
 ]
 
 
@@ -277,3 +278,43 @@ def test_debug_mode_checks_their_contracts(mine: Path, capsys: pytest.CaptureFix
     assert (
         "augment (Mirror): it must hold that a sample does not depend on the other samples" in capsys.readouterr().err
     )
+    mine.write_text(MINE.replace("return images.flip(3)", "return images[:, :, ::-1]"))
+    assert train.main([*SMALL[2:], *arguments]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"dist_gan: debug: augment \(Mirror\) fails: ValueError: .* \(mine.py, line 40\)\n", error)
+
+
+@pytest.mark.parametrize(
+    ("code", "broken", "key"),
+    [
+        ("return softplus(-self.slope * fake)", "raise KeyError('the shapes\\nare wrong')", "objective.loss"),
+        ("return 2 * super().penalty(images, logits)", "return 1 / 0", "objective.penalties.0"),
+        ("return images.flip(3)", "return images.flip(9)", "augment"),
+    ],
+)
+def test_what_fails_in_them_is_named_first(
+    mine: Path, capsys: pytest.CaptureFixture[str], code: str, broken: str, key: str
+) -> None:
+    mine.write_text(MINE.replace(code, broken))
+    assert train.main([*SMALL[2:], *ALL, f"run={mine.parent}/run", "images=256"]) == 1
+    line = next(number for number, text in enumerate(mine.read_text().splitlines(), 1) if broken in text)
+    error = capsys.readouterr().err
+    assert error.startswith(f"dist_gan: {key} (mine.py, line {line}) failed: ")
+    assert error.partition("\n")[2].startswith("Traceback (most recent call last):\n")
+    assert error.count("Traceback") == 1
+    assert error.count(" failed") == 1
+    reason = json.loads((mine.parent / "run" / "status.json").read_text())["reason"]
+    assert reason.startswith(f"{key} (mine.py, line {line}) failed: ")
+
+
+def test_a_defect_elsewhere_is_not_theirs(
+    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("dist_gan.game.game.Game.play", broken)
+    assert train.main([*SMALL[2:], *ALL, f"run={mine.parent}/run", "images=256"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert "mine.py" not in error

@@ -83,9 +83,10 @@ def test_torchvision_sets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def unreachable(*args: Any, **kwargs: Any) -> None:
         raise OSError("no internet here")
 
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", unreachable)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", unreachable)
+    monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "none"))
     with pytest.raises(
         ConfigError,
-        match=r"fashion_mnist is not in .* could not be fetched: no internet here. Run `python -m dist_gan.data",
+        match=r"cifar10 is not in .* could not be fetched: no internet here. Run `python -m dist_gan.data",
     ):
-        FashionMNIST().open(CPU)
+        CIFAR10().open(CPU)

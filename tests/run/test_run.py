@@ -1,6 +1,7 @@
 """Runs: what they leave behind, how they stop, go on and fail."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -209,7 +210,8 @@ def test_signals_stop_cleanly_and_the_same_command_goes_on(tmp_path: Path, numbe
         process.send_signal(number)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out
-    assert f"stopped by signal {int(number)}" in out
+    assert f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}\n" in out
+    assert re.search(r"CPU, (1 thread|\d+ threads) a process", out)
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert status["state"] == "stopped"
     stopped = status["images_seen"]

@@ -1,6 +1,7 @@
 """`python -m dist_gan.sample`: classes, kinds of files, memory, and every mistake as a sentence."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,3 +221,21 @@ def test_small_grids_are_enlarged_by_a_whole_factor(
     for row in range(factor):
         assert (first[row::factor, ::factor] == expected).all()
         assert (first[::factor, row::factor] == expected).all()
+
+
+def test_one_class_is_a_square(conditional: Path, tmp_path: Path) -> None:
+    assert sample.main([str(conditional), "classes=3", "count=9", f"out={tmp_path}/grid.png"]) == 0
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (32 * 16, 32 * 16), "three columns, three rows"
+
+
+def test_which_checkpoint(conditional: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample.main([str(conditional), "count=2", f"out={tmp_path}/a.png", "which=1280"]) == 0
+    assert "images-000000001280)" in capsys.readouterr().out
+    assert "which: no checkpoint of" in mistake(capsys, conditional, "which=best")
+    assert "got '3'" in mistake(capsys, conditional, "which=3")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("ema.safetensors", "config.yaml"):
+        shutil.copy(conditional / "checkpoints" / "images-000000001280" / name, bare)
+    assert "bare is one model" in mistake(capsys, bare, "which=1280")
