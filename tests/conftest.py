@@ -68,3 +68,10 @@ def ranks(tmp_path: Path) -> Callable[..., Any]:
         return torch.load(out, weights_only=True)
 
     return run
+
+
+@pytest.fixture
+def own_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is measured of reals does not go into the user's folder, but into this one."""
+    monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "statistics"

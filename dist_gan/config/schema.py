@@ -10,6 +10,7 @@ from dist_gan.config.explain import explain_mistakes
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import AnyMetric
+from dist_gan.metrics.classified import ClassAccuracy
 from dist_gan.metrics.metric import Metric
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
@@ -210,6 +211,12 @@ class Config(Part):
             f"evaluate.{number}.split: {self.data.name} has no splits. Leave it out"
             for number, metric in enumerate(self.evaluate)
             if metric.split and not hasattr(self.data, "split")
+        ]
+        found += [
+            f"evaluate.{number}: class_accuracy judges the classes that were asked for, and {self.networks.name} is "
+            "not conditional here. Set networks.conditional=true, or leave it out"
+            for number, metric in enumerate(self.evaluate)
+            if isinstance(metric, ClassAccuracy) and not self.networks.is_conditional
         ]
         if self.save.best and self.best_metric() is None:
             values = [value for metric in self.evaluate for value in metric.values]

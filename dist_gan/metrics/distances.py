@@ -93,7 +93,7 @@ class KID(_Pairs):
 
 class MIND(_Pairs):
     """The Monge Inception distance: a sliced Wasserstein distance, which needs fewer images than FID (Berthet et al.
-    2026, arXiv 2605.06797, who use 5,000). As many reals as fakes are used."""
+    2026, arXiv 2605.06797, who use 5,000)."""
 
     values: ClassVar[Mapping[str, bool]] = {"mind": False}
 
@@ -101,14 +101,12 @@ class MIND(_Pairs):
     features: AnyFeatures
     """What sees the images."""
     images: int = Field(5000, ge=2)
-    """How many fakes are made, and how many reals they are compared with."""
-    reals: Literal[0] = Field(0)
-    """As many as fakes."""
+    """How many fakes are made: those of the ordinals from 0 on, of a purpose of their own."""
+    reals: int = Field(5000, ge=0)
+    """How many reals they are compared with, in a fixed shuffled order; of both sets as many are used as the smaller
+    one has. 0: all."""
     projections: int = Field(1000, ge=1)
     """Directions on which both sets are compared."""
-
-    def reals_of(self, there: int) -> int:
-        return min(self.images, there)
 
     def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
         assert fakes.features is not None

@@ -188,12 +188,12 @@ class Evaluation:
         for network in dict.fromkeys(task.network for task in self.tasks):
             tasks = [task for task in self.tasks if task.network is network]
             fakes = {
-                weights: self._fakes(network, [t for t in tasks if t.metric.weights == weights], sources[weights])
-                for weights in dict.fromkeys(task.metric.weights for task in tasks)
+                weights: self._fakes(network, [t for t in tasks if t.weights == weights], sources[weights])
+                for weights in dict.fromkeys(task.weights for task in tasks)
             }
             self._measure_reals(network, tasks)
             for task in tasks:
-                own = fakes[task.metric.weights][task.metric.images]
+                own = fakes[task.weights][task.metric.images]
                 counts = task.reals.dataset.class_counts() if task.reals else None
                 reals = replace(self._known.get(task.name_of_reals, Summary(0)), class_counts=counts)
                 values = self._on_rank_0(partial(task.metric.compute, own, reals))

@@ -12,10 +12,3 @@ def digit_network(mnist: Path) -> DigitNetwork:
     network = Digits().open(torch.device("cpu"))
     assert isinstance(network, DigitNetwork)
     return network
-
-
-@pytest.fixture
-def own_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is measured of reals does not go into the user's folder, but into this one."""
-    monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "data"))
-    return tmp_path / "data" / "statistics"

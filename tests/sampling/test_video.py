@@ -209,7 +209,7 @@ def test_mistakes(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["video=x.gif", "out=x.png"], "video: give it or out, not both"),
         (["video=x.gif", "interpolate=4"], "video: give it or interpolate, not both"),
         (["video=x.gif", "fps=60"], "fps: a GIF has at most 50 frames a second, got 60"),
-        (["video=x.gif", "stops=1", "seconds=0"], "video: seconds at least 1, stops at least 2"),
+        (["video=x.gif", "stops=1"], "stops must be at least 2, got 1"),
         (["video=x.gif", "count=1025"], "count: a video shows at most 1,024 images at once"),
         (["video=x.gif", "count=1000000000000"], "count: a video shows at most 1,024 images at once"),
         (["video=x.gif", "classes=1"], "this run has no classes"),

@@ -15,6 +15,7 @@ train = importlib.import_module("dist_gan.train")
 doctor = importlib.import_module("dist_gan.doctor")
 status = importlib.import_module("dist_gan.status")
 sample = importlib.import_module("dist_gan.sample")
+score = importlib.import_module("dist_gan.score")
 
 
 def command(*arguments: str, ranks: int = 1, env: dict[str, str] | None = None, **options: Any) -> Any:
