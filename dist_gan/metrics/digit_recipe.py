@@ -212,8 +212,8 @@ def _folded(learning: nn.Sequential, images: Tensor, recipe: Recipe) -> dict[str
             assert norm.running_mean is not None
             assert norm.running_var is not None
             factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-            weight = before[name].get_parameter("weight")
-            scaled = weight * factor.view(-1, *[1] * (weight.dim() - 1))
-            layer.load_state_dict({"weight": scaled, "bias": norm.bias - norm.running_mean * factor})
+            plain: Tensor = before[name].get_parameter("weight")
+            weight = plain * factor.view(-1, *[1] * (plain.dim() - 1))
+            layer.load_state_dict({"weight": weight, "bias": norm.bias - norm.running_mean * factor})
     final.get_submodule("classifier").load_state_dict(learning.get_submodule("classifier").state_dict())
     return {name: tensor.detach().contiguous() for name, tensor in final.state_dict().items()}

@@ -16,8 +16,9 @@ What the publications differ in:
   `histogram` of labels is this reference.
 - Huang et al. 2024 ("R3GAN") have no code for it in their repository, so which of the two it is, is not known.
 
-Real images do not reach 0: of N of K equally frequent classes about (K - 1) / 2N remains, 0.019 of 26,000; and
-MNIST's own frequencies add @@OWN@@ where q is uniform.
+Real images do not reach 0: of N images of K equally frequent classes about (K - 1) / 2N remains, 0.019 of 26,000, and
+MNIST's own frequencies add 0.004 where q is uniform. Measured on 26,000 stacks of MNIST's training images, as the digit
+network sees them: 1,000 modes, 0.0191 from the data's frequencies, 0.0223 from uniform ones.
 """
 
 from typing import NamedTuple

@@ -1,12 +1,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
 from dist_gan.data import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 from dist_gan.errors import ConfigError
+from dist_gan.run.restore import load_generator
+from dist_gan.sampling.generate import generate, sample_latents
 from tests.data.streams import CPU, stream, take
+from tests.support.commands import sample
+from tests.support.runs import run
 
 
 def test_mnist_is_mnist(mnist: Path) -> None:
@@ -36,6 +41,19 @@ def test_stacked_mnist_spells_numbers(mnist: Path) -> None:
     assert len(plain.labels) == 0
 
 
+def test_stacked_mnist_on_demand(mnist: Path, tmp_path: Path) -> None:
+    """A conditional run of 1,000 classes, and images of two of them."""
+    options = ["data={name: stacked_mnist, labels: true}", "networks={name: mlp, width: 4, conditional: true}"]
+    assert run(tmp_path / "run", 256, *options) == 0
+    assert sample.main([str(tmp_path / "run"), "classes=123,7", "per_class=2", f"out={tmp_path / 'two.npy'}"]) == 0
+    assert numpy.load(tmp_path / "two.npy").shape == (4, 28, 28, 3)
+    generator = load_generator(tmp_path / "run", "cpu")
+    assert generator.classes == 1000
+    latents = sample_latents(0, range(4), generator.latent)
+    expected = generate(generator, latents, torch.tensor([123, 7] * 2)).permute(0, 2, 3, 1)
+    assert (numpy.load(tmp_path / "two.npy") == expected.numpy()).all()
+
+
 def test_classes_have_names(mnist: Path) -> None:
     assert MNIST().open(CPU).classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert FashionMNIST.classes[9] == "Ankle boot"
@@ -60,7 +78,6 @@ def test_torchvision_sets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """From made-up archives in torchvision's layout, or one message where there is nothing."""
     import pickle
 
-    import numpy
     import torchvision.datasets as sets
 
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path))

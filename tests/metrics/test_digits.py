@@ -1,7 +1,9 @@
 """The digit network: the same bits each time, kept and verified, and right about MNIST."""
 
+import contextlib
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.data import MNIST, StackedMNIST
-from dist_gan.data.fetch import data_root
+from dist_gan.data.fetch import data_root, only_one
 from dist_gan.errors import FeaturesMissing
 from dist_gan.metrics import digit_cache
 from dist_gan.metrics.digit_recipe import RECIPE, fingerprint, network, train, warped
@@ -100,6 +102,27 @@ def test_it_is_trained_once(untrained: list[int], tmp_path: Path) -> None:
     assert len(untrained) == 1
     assert fingerprint(first) == fingerprint(second)
     assert {path.name for path in (tmp_path / "digits").iterdir()} == {f"{RECIPE.name}.safetensors", ".lock"}
+
+
+def test_of_two_at_once_one_trains(untrained: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one waits, and reads what was made."""
+    both = threading.Barrier(2)
+    found = []
+
+    @contextlib.contextmanager
+    def met(root: Path) -> Iterator[None]:
+        both.wait(60)  # both have seen that there is nothing
+        with only_one(root):
+            yield
+
+    monkeypatch.setattr(digit_cache, "only_one", met)
+    threads = [threading.Thread(target=lambda: found.append(digit_cache.weights())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(untrained) == 1
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "metadata"])
