@@ -87,7 +87,9 @@ def agreement() -> None:
 
     kernel = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3}
     kernel |= {"kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}  # type: ignore[dict-item]
-    print("| metric | features | dist_gan | torch-fidelity differs by | torchmetrics differs by |\n|---|---|---|---|---|")
+    print(
+        "| metric | features | dist_gan | torch-fidelity differs by | torchmetrics differs by |\n|---|---|---|---|---|"
+    )
 
     def row(metric: str, size: str, own: float, *others: float | None) -> None:
         shown = ("-" if o is None else f"{abs(own - o) / max(abs(o), 1e-12):.1e}" for o in others)
@@ -103,7 +105,13 @@ def agreement() -> None:
         row("FID, low rank" if few else "FID", label, own, *first.values(), second)
         k = min(n, m, 1000)
         theirs = float(metric_kid.kernel_mmd(a[:k].numpy(), b[:k].numpy(), **kernel))
-        row("KID of a subset", label, polynomial_mmd(a[:k], b[:k]), theirs, kid.poly_mmd(a[:k], b[:k], 3, None, 1).item())
+        row(
+            "KID of a subset",
+            label,
+            polynomial_mmd(a[:k], b[:k]),
+            theirs,
+            kid.poly_mmd(a[:k], b[:k], 3, None, 1).item(),
+        )
         found = metric_prc.calculate_precision_recall_full(a, b, neighborhood=3)
         for name, mine, other in zip(("precision", "recall"), precision_recall(a, b), found, strict=True):
             row(name, label, mine, other, None)
@@ -141,7 +149,9 @@ def processes(counts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
             path = Path(folder) / f"{count}.json"
-            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
+            launch = (
+                ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
+            )
             env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
             subprocess.run([sys.executable, *launch, __file__, "--numbers", path], check=True, env=env, cwd=ROOT)
             found[count] = json.loads(path.read_text())
@@ -153,7 +163,10 @@ def processes(counts: list[int]) -> None:
 
 def speed(count: int) -> None:
     """The Fréchet distance of the same images, seen by the same network: seconds, in turn, five times."""
-    images = [Generated(size=32, count=count, channels=3).open(CPU), Generated(size=40, count=count, channels=3).open(CPU)]
+    images = [
+        Generated(size=32, count=count, channels=3).open(CPU),
+        Generated(size=40, count=count, channels=3).open(CPU),
+    ]
     network = EfficientNetLite0().open(CPU).eval()
     candidates = {"dist_gan": ours, "torch-fidelity": fidelitys, "torchmetrics": torchmetricses}
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -163,7 +176,9 @@ def speed(count: int) -> None:
             begun = time.perf_counter()
             values[name] = candidate(images, network)
             seconds[name].append(time.perf_counter() - begun)
-    print(f"FID of {count} images of 32x32 and {count} of 40x40, EfficientNet-Lite0, {torch.get_num_threads()} threads\n")
+    print(
+        f"FID of {count} images of 32x32 and {count} of 40x40, EfficientNet-Lite0, {torch.get_num_threads()} threads\n"
+    )
     print("| | FID | seconds, median of 5 | dist_gan is faster by (median of ratios) |\n|---|---|---|---|")
     for name, own in seconds.items():
         ratio = statistics.median(other / mine for other, mine in zip(own, seconds["dist_gan"], strict=True))
