@@ -34,6 +34,7 @@ from dist_gan.run.contracts import check_own_parts
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.failures import Attempt, end_hung_run, raise_in_hung_run, record_failure, record_interrupt
 from dist_gan.run.folder import RunFolder
+from dist_gan.run.health import Notes
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.resume import ResumePoint, open_run, restore
 from dist_gan.run.summary import parameter_counts, show_start, stop_notice
@@ -183,10 +184,19 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
-                happening = [_pictures(config, processes, game), Checkpoints(config.save.every), *around.events]
+                notes = Notes(config, folder, start) if config.track.health and processes.is_first else None
+                batches = notes.watching(stream.batches) if notes else stream.batches
                 with records:
                     trainer = Trainer(
-                        game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
+                        game,
+                        batches,
+                        processes,
+                        stopping,
+                        config.images,
+                        metrics,
+                        _happening(config, game, metrics, notes, around),
+                        records,
+                        console,
                     )
                     stop = trainer.run()
                     processes.close(stays=not around.owns_process)  # before the records: nobody waits for a service
@@ -212,6 +222,13 @@ def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str
         raise_in_hung_run(folder, attempt, reason, thread)
 
     return hung
+
+
+def _happening(config: Config, game: Game, metrics: Metrics, notes: Notes | None, around: _Around) -> list[Event]:
+    """The events after `metrics`, in their order."""
+    pictures = _pictures(config, game.processes, game)
+    noting = notes.events(metrics, pictures) if notes else []
+    return [pictures, *noting, Checkpoints(config.save.every), *around.events]
 
 
 def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
