@@ -13,28 +13,31 @@ from dist_gan.metrics.health import Finding
 
 FEWEST = 16
 """Images or features of each kind below which a comparison is chance."""
-GRAY = 0.1
+GRAY = 0.25
 """The median contrast of fakes (standard deviation of the pixels of one image) as a part of the reals'. Measured on
-MNIST: 0.9 after training, 0.01 of a DCGAN before its first update, 0.12 of an MLP."""
+MNIST: 0.9 after training; 0.01 to 0.2 of G that has learnt nothing."""
 ALIKE = 0.05
 """How much fakes differ from each other, pixel by pixel, as a part of the reals. Measured on MNIST: 0.8 after
 training, 0.11 where all latents are alike but for 5%, 0.01 of a DCGAN before its first update."""
-PEAK = 8.0
-"""The power at the Nyquist frequency, as a multiple of that next to it, and of the reals' multiple. Measured: reals and
-trained fakes of MNIST below 2; zeros between the pixels of a transposed convolution (Odena et al. 2016,
-"Deconvolution and checkerboard artifacts"; Durall et al. 2020) more than 1000."""
+PEAK = 4.0
+"""The power at the Nyquist frequency, as a multiple of that at half of it, beside the reals' multiple (1 at least, that
+of noise). Measured: below 0.6 in reals and trained fakes of MNIST; 46 where every other column is half as bright
+(Odena et al. 2016, "Deconvolution and checkerboard artifacts"; Durall et al. 2020)."""
 SMALLEST = 16
-"""The side below which no frequency is next to the highest and far from those of shapes."""
+"""The side below which half of the Nyquist frequency is one of shapes."""
 VISIBLE = 1.0
 """The least amplitude of a checkerboard, of 255: a smaller one is rounding, which nobody sees."""
-DIVERSE = 0.5
-"""The root mean square distance between two fakes in feature space, as a part of that between two reals."""
+DIVERSE = 0.7
+"""The root mean square distance between two fakes in feature space, as a part of that between two reals. Measured with
+a classifier's features: 0.88 and 0.90 of healthy GANs of MNIST, 0.60 where all digits are fours, 0.73 where threes."""
 COPIED = 0.5
-"""The median distance of fakes to the nearest training image, as a part of that of held-out reals. 1 is a model as
-good as the data; a sample of what was learnt by heart is at 0 (Meehan et al. 2020, "A non-parametric test to detect
+"""The median distance of fakes to the nearest training image, as a part of that of held-out reals. Measured
+likewise: 1.07 and 1.51 of healthy GANs, 1.00 of other held-out reals, 0.74 of such of three digits alone, 0.33 of
+training images with noise, 0 of these themselves (Meehan et al. 2020, "A non-parametric test to detect
 data-copying in generative models", whose test asks for the same two distances)."""
 EFFECTIVE = 0.5
-"""The effective number of classes of fakes (exp of the entropy of their shares), as a part of the reals'."""
+"""The effective number of classes of fakes (exp of the entropy of their shares), as a part of the reals'. Measured
+likewise, of 10: 9.4 of healthy GANs, 1.3 and 1.4 of one digit, 3.8 of three."""
 EXPECTED = 100
 """Fakes of a class that must be expected before its absence is told: of so many, none by chance has the probability
 exp(-100)."""
@@ -42,8 +45,8 @@ ABSENT = 0.01
 """A class has gone where it has this part of the fakes that are expected."""
 NAMED = 5
 """Classes that a text names, at most."""
-ROWS = 1024
-"""Features whose distances to the training set are in memory at the same time."""
+IN_MEMORY = 1 << 25
+"""Distances that are in memory at the same time: 128 MiB."""
 
 
 def gray(images: Tensor, reals: Tensor) -> Finding | None:
@@ -85,7 +88,7 @@ def checkerboard(images: Tensor, reals: Tensor) -> Finding | None:
         return None
     return Finding(
         "checkerboard",
-        f"The images have a checkerboard: the power at a period of two pixels is {peak:,.0f} times that next to it "
+        f"The images have a checkerboard: the power at a period of two pixels is {peak:,.0f} times that of four "
         f"(in real images {usual:.1f} times)",
         "It comes from G's upsampling: use kernels whose size is a multiple of the stride, or resize and convolve; a "
         "longer training or a D with more layers can remove it too",
@@ -96,7 +99,7 @@ def low_diversity(fakes: Tensor, reals: Tensor) -> Finding | None:
     """Features [N, F], [M, F]: whether fakes are much more alike than reals (mode collapse)."""
     if _few(fakes, reals):
         return None
-    apart, usual = (math.sqrt(2 * x.double().var(0).sum().item()) for x in (fakes, reals))
+    apart, usual = (math.sqrt(2 * x.float().var(0).sum().item()) for x in (fakes, reals))
     if apart >= DIVERSE * usual:
         return None
     return Finding(
@@ -151,16 +154,17 @@ def _few(a: Tensor, b: Tensor) -> bool:
 
 
 def _nyquist(images: Tensor) -> tuple[float, float]:
-    """(the power at a period of two pixels as a multiple of that next to it, its amplitude in units of 255): the most
+    """(the power at a period of two pixels as a multiple of that of four, its amplitude in units of 255): the most
     of columns, rows, and both together."""
     even = images[..., : images.shape[2] // 2 * 2, : images.shape[3] // 2 * 2]
     pixels = even.double().mean(1)  # [N, H, W]
     height, width = pixels.shape[1:]
     power = torch.fft.fft2(pixels).abs().square().mean(0) / (height * width) ** 2
-    y, x = height // 2, width // 2
-    # Along the axes, an image whose edges do not meet has much power of its own: compared is the same axis.
-    places = {(0, x): [(0, x - 2), (0, x - 3)], (y, 0): [(y - 2, 0), (y - 3, 0)]}
-    places[y, x] = [(y - 2, x), (y, x - 2), (y - 2, x - 2), (y - 3, x), (y, x - 3)]
+    (y, x), (v, u) = (height // 2, width // 2), (height // 4, width // 4)
+    # A pattern that is brighter where the image is has power near its own frequency too, as the image near 0: compared
+    # is half of the frequency. And on the same axis, on which images have more power than elsewhere.
+    places = {(0, x): [(0, u), (0, u + 1)], (y, 0): [(v, 0), (v + 1, 0)]}
+    places[y, x] = [(v, x), (y, u), (v, u), (-v, u)]
     floor = 1 / 12 / (height * width)  # what rounding to integers adds
     peaks = [
         (power[at].item() / (sum(power[n].item() for n in near) / len(near) + floor), power[at].item() ** 0.5)
@@ -170,9 +174,8 @@ def _nyquist(images: Tensor) -> tuple[float, float]:
 
 
 def _nearest(features: Tensor, train: Tensor) -> Tensor:
-    """[N, F], [M, F] -> [N]: the distance to the nearest of `train`. Exact for copies: no squares are subtracted."""
-    parts = [
-        torch.cdist(part, train, compute_mode="donot_use_mm_for_euclid_dist").min(1).values
-        for part in features.float().split(ROWS)
-    ]
-    return torch.cat(parts)
+    """[N, F], [M, F] -> [N]: the distance to the nearest of `train`."""
+    center = train.float().mean(0)  # small numbers: distances are computed from products
+    around = train.float() - center
+    rows = max(1, IN_MEMORY // len(train))
+    return torch.cat([torch.cdist(part.float() - center, around).min(1).values for part in features.split(rows)])

@@ -26,20 +26,25 @@ MOST_REALS = 64
 """Real images that are kept to compare with, at most: as many as a grid usually has."""
 
 
+def judge_of(config: Config, *, from_noise: bool = True) -> Judge:
+    """What of a run must be known to judge it. `from_noise`: whether its metrics begin with a G that has learnt
+    nothing."""
+    return Judge(
+        images_per_update=config.discriminator_turns * config.batch_size,
+        batch_size=config.batch_size,
+        verdict=config.objective.loss.verdict,
+        solved=config.objective.loss.solved,
+        from_noise=from_noise,
+    )
+
+
 class Notes:
     """What is needed to judge one start of a run."""
 
     def __init__(self, config: Config, folder: RunFolder, start: ResumePoint) -> None:
         """Reads the lines of metrics that the run has: what began before a restart is judged as if there was none."""
         lines = list(folder.lines()) if start.images_seen else []
-        loss = config.objective.loss
-        self.judge = Judge(
-            images_per_update=config.discriminator_turns * config.batch_size,
-            batch_size=config.batch_size,
-            verdict=loss.verdict,
-            solved=loss.solved,
-            from_noise=start.parent is None and (not start.images_seen or bool(lines)),
-        )
+        self.judge = judge_of(config, from_noise=start.parent is None and (not start.images_seen or bool(lines)))
         self.health = Health(self.judge)
         for line in lines:
             self.health.observe(line["images"], line)

@@ -95,10 +95,11 @@ def test_d_that_does_not_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 def test_a_g_whose_loss_saturates(tmp_path: Path) -> None:
     more = ["objective.loss.name=minimax", "networks={name: mlp, width: 16, dropout: 0}", "sample.every=1000000"]
     rates = ["generator_optimizer.learning_rate=1e-6", "discriminator_optimizer.learning_rate=4e-3"]
-    assert play(tmp_path / "a", 60_000, *more, *rates, "track.every=2000") == ["generator_gradient_vanishes"]
+    assert "generator_gradient_vanishes" in play(tmp_path / "a", 44_000, *more, *rates, "track.every=2000")
 
 
 @pytest.mark.slow
@@ -152,10 +153,9 @@ def test_a_generator_that_ignores_its_latents(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_generator_whose_images_have_a_checkerboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pattern = torch.tensor([[1.0, 0.7], [0.7, 1.0]]).repeat(8, 8)
-    generator_that(monkeypatch, after=lambda images: (images + 1) * pattern - 1)
-    rates = [f"{player}_optimizer.learning_rate=1e-3" for player in PLAYERS]
-    assert play(tmp_path / "a", 24_000, *PICTURES, *rates) == ["checkerboard"]
+    pattern = torch.tensor([[0.3, -0.3], [-0.3, 0.3]]).repeat(8, 8)
+    generator_that(monkeypatch, after=lambda images: 0.7 * images + pattern)
+    assert "checkerboard" in play(tmp_path / "a", 24_000, *PICTURES)
 
 
 OBJECTIVES = [
