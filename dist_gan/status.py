@@ -6,6 +6,7 @@ It works on any machine that sees the folders, also while a run trains in them, 
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dist_gan.run.listing import checkpoints_in
 USAGE = """usage: python -m dist_gan.status [RUN_FOLDER ...]
 
 What the runs are doing, how far they are and when they end. Without a folder: all runs below runs/. For a folder with
-several runs, such as a sweep's: all of them.
+several runs, such as a sweep's: all of them. Below the table: why a run ended, and what is wrong with what it learns.
 """
 COLUMNS = ("run", "state", "images", "images/s", "ends in", "last checkpoint", "restarts", "where")
 
@@ -38,10 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         runs += found
     rows = [describe(RunFolder(run), time.time()) for run in runs]
+    notes = {str(run): _notes(RunFolder(run)) for run in runs}
     Console(speaks=True).columns(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
     for row in rows:
         if row["why"]:
             print(f"{row['run']}: {row['why']}")
+        for note in notes[row["run"]]:
+            print(f"{row['run']}: {note}")
     return 0
 
 
@@ -78,6 +82,13 @@ def describe(run: RunFolder, now: float) -> dict[str, str]:
 
 def _is_run(folder: Path) -> bool:
     return RunFolder(folder).status_file.is_file()
+
+
+def _notes(run: RunFolder) -> list[str]:
+    """What is wrong with what it learns, and what to try, as it noted itself."""
+    with suppress(OSError):
+        return [f"at {note['images']:,} images: {note['text']}. {note['advice']}" for note in run.notes()]
+    return []
 
 
 def _sign_of_life(run: RunFolder, status: dict[str, Any]) -> float:

@@ -41,6 +41,8 @@ class Track(Part):
     """What W&B shows as the run's notes."""
     tensorboard: bool = free(False)
     """Write TensorBoard's files into the run's folder."""
+    health: bool = free(True)
+    """Say in words when something goes wrong with what is learnt, once each: a warning, and a line of notes.jsonl."""
 
 
 class Save(Part):

@@ -13,12 +13,19 @@ from torch.nn.functional import relu, softplus
 from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 
+Verdict = Literal["sign", "order", "none"]
+
 
 class Loss(Part):
     """What each player minimizes, per sample: logits `[N]` of real and fake images to losses `[N]`."""
 
     pairs: ClassVar[bool] = False
     """Whether G's loss uses the logits of real images too."""
+    verdict: ClassVar[Verdict] = "none"
+    """How D says what is real. sign: by positive logits, so that D's accuracy has a meaning; order: real images have
+    higher logits than fakes; none: in another way. What is noted on a run's health depends on it."""
+    solved: ClassVar[float | None] = None
+    """D's loss up to which it tells all real images from fakes with a margin; None where its value does not say so."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -30,6 +37,7 @@ class Loss(Part):
 
 
 class _CrossEntropy(Loss):
+    verdict: ClassVar[Verdict] = "sign"
     real_target: float = Field(0.9, gt=0.5, le=1)
     """One-sided label smoothing: the target of real images in D's turn; 1 is none (Salimans et al. 2016)."""
 
@@ -63,6 +71,8 @@ class LeastSquares(Loss):
     """LSGAN with a = 0, b = c = 1 (Mao et al. 2017, equation 9)."""
 
     name: Literal["least_squares"] = "least_squares"
+    verdict: ClassVar[Verdict] = "order"
+    solved: ClassVar[float | None] = 0.01  # logits are within 0.1 of their targets, which are 1 apart
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return ((real - 1).square() + fake.square()) / 2
@@ -75,6 +85,8 @@ class Hinge(Loss):
     """Hinge loss (Lim and Ye 2017; Miyato et al. 2018)."""
 
     name: Literal["hinge"] = "hinge"
+    verdict: ClassVar[Verdict] = "sign"
+    solved: ClassVar[float | None] = 0.02  # 99% are beyond the margin, where D learns nothing from them
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real) + relu(1 + fake)
@@ -87,6 +99,7 @@ class Wasserstein(Loss):
     """The critic's difference (Arjovsky et al. 2017). It needs a gradient penalty."""
 
     name: Literal["wasserstein"] = "wasserstein"
+    verdict: ClassVar[Verdict] = "order"
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake - real
@@ -100,6 +113,8 @@ class Relativistic(Loss):
 
     name: Literal["relativistic"] = "relativistic"
     pairs: ClassVar[bool] = True
+    verdict: ClassVar[Verdict] = "order"
+    solved: ClassVar[float | None] = 0.01  # of a pair, D holds the real one to be real with 99%
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """-log s(real - fake)."""

@@ -109,11 +109,13 @@ class Pictures(Event):
         self.latents = latents
         self.condition = condition
         self.columns = columns
+        self.last: Tensor | None = None
+        """The newest grid on rank 0, uint8 [N, C, H, W] on the CPU."""
 
     def happen(self, game: Game, records: Records) -> None:
         """Made by the averaged generator, whose batch statistics are measured now."""
         if game.processes.is_first:  # nothing is communicated: others go on
-            images = generate(game.average.ready(), self.latents, self.condition)
+            self.last = images = generate(game.average.ready(), self.latents, self.condition)
             records.picture(images, f"{game.images_seen:012d}.png", game.images_seen, self.columns)
 
 

@@ -1,6 +1,6 @@
-"""A run's folder: its lock, its config, its state, and its metrics.
+"""A run's folder: its lock, its config, its state, its metrics, and notes on its health.
 
-run/  config.yaml  status.json  metrics.jsonl  samples/  checkpoints/  lock  stacks/ (of a run that hung)
+run/  config.yaml  status.json  metrics.jsonl  notes.jsonl  samples/  checkpoints/  lock  stacks/ (of a run that hung)
 """
 
 import contextlib
@@ -41,6 +41,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.status_file = path / "status.json"
         self.metrics = path / "metrics.jsonl"
+        self.notes_file = path / "notes.jsonl"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.stacks = path / "stacks"
@@ -48,7 +49,7 @@ class RunFolder:
         self.lock_file = path / "lock"
         self._lock: int | None = None
         """The lock file's descriptor, open while the lock is held."""
-        self._unwritten: list[str] = []
+        self._unwritten: dict[Path, list[str]] = {self.metrics: [], self.notes_file: []}
 
     def check(self) -> None:
         """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
@@ -186,27 +187,40 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. If the disk is full, the line is kept and written before the next one."""
-        self._unwritten.append(json.dumps(record) + "\n")
-        text = "".join(self._unwritten).encode()
-        with contextlib.suppress(OSError), open(self.metrics, "ab", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if file.write(text) == len(text):
-                self._unwritten.clear()
-            else:  # no incomplete line
-                file.truncate(end)
+        self._append(self.metrics, record)
+
+    def note(self, images_seen: int, kind: str, text: str, advice: str) -> None:
+        """Add a line to notes.jsonl, likewise: what is wrong with the run, and what to try."""
+        self._append(self.notes_file, {"images": images_seen, "kind": kind, "text": text, "advice": advice})
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl. Raises InputOutputError where it cannot be read."""
+        yield from (record for _, record in _records(self.metrics))
+
+    def notes(self) -> list[dict[str, Any]]:
+        """The lines of notes.jsonl: images, kind, text, advice. Raises InputOutputError where it cannot be read."""
+        return [record for _, record in _records(self.notes_file) if {"kind", "text", "advice"} <= record.keys()]
 
     def forget_after(self, images_seen: int) -> None:
-        """Remove metrics and scores after `images_seen`, which a run that goes on writes again, and an incomplete last
-        line."""
-        kept = []
-        for line in _text(self.metrics).split("\n"):
-            with contextlib.suppress(ValueError, LookupError, TypeError):
-                if json.loads(line)["images"] <= images_seen:
-                    kept.append(line + "\n")
-        if kept or self.metrics.exists():
-            replace(self.metrics, "".join(kept))
+        """Remove metrics, notes and scores after `images_seen`, which a run that goes on writes again, and an incomplete
+        last line."""
+        for path in (self.metrics, self.notes_file):
+            kept = [line + "\n" for line, record in _records(path) if record["images"] <= images_seen]
+            if kept or path.exists():
+                replace(path, "".join(kept))
         if (scores := text_until(self.path, images_seen)) is not None:
             replace(self.scores, scores)
+
+    def _append(self, path: Path, record: Mapping[str, Any]) -> None:
+        unwritten = self._unwritten[path]
+        unwritten.append(json.dumps(record) + "\n")
+        text = "".join(unwritten).encode()
+        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(text) == len(text):
+                unwritten.clear()
+            else:  # no incomplete line
+                file.truncate(end)
 
 
 @contextlib.contextmanager
@@ -245,6 +259,15 @@ def _text(path: Path) -> str:
         return ""
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(line, what it holds) of the lines of a file of records that are complete and have their images."""
+    for line in _text(path).split("\n"):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("images"), int):
+                yield line, record
 
 
 _holding: set[RunFolder] = set()

@@ -7,6 +7,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from dist_gan.console import Console
+from dist_gan.metrics.health import Finding
 from dist_gan.run.checkpoint import Writer, existing
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.scores import images_of, read_scores
@@ -35,6 +36,9 @@ class Records:
 
     def picture(self, images: Tensor, name: str, images_seen: int | None = None, columns: int | None = None) -> None:
         """A grid of images uint8 [N, C, H, W]; also passed to trackers where `images_seen` is given."""
+
+    def note(self, images_seen: int, finding: Finding) -> None:
+        """What is wrong with the run: a warning and a line of notes.jsonl, once for each kind and run."""
 
     def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """A snapshot of the game, written while training goes on."""
@@ -80,6 +84,7 @@ class RunRecords(Records):
         self.facts = facts
         self.services = "; ".join(tracker.services)
         self.upload = tracker.upload
+        self._noted = {note["kind"] for note in folder.notes()}
         self.sampling = f"python -m dist_gan.sample {folder.path}" + (" trust_code=true" if own_networks else "")
 
     @property
@@ -111,6 +116,12 @@ class RunRecords(Records):
             return
         if images_seen is not None:
             self.tracker.picture(images_seen, path)
+
+    def note(self, images_seen: int, finding: Finding) -> None:
+        if finding.kind not in self._noted:
+            self._noted.add(finding.kind)
+            self.console.warn(f"health: {finding.text}. {finding.advice}")
+            self.folder.note(images_seen, *finding)
 
     def checkpoint(self, images_seen: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         state: dict[str, Any] = {"images_seen": images_seen, **self.facts}

@@ -42,6 +42,7 @@ from dist_gan.run.failures import (
     record_interrupt,
 )
 from dist_gan.run.folder import RunFolder
+from dist_gan.run.health import Notes
 from dist_gan.run.records import Records, RunRecords
 from dist_gan.run.resume import ResumePoint, open_run, restore
 from dist_gan.run.summary import parameter_counts, show_start, stop_notice
@@ -198,10 +199,20 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
-                happening = _events(config, processes, game, opened, start, metrics, console, around.events)
+                notes = Notes(config, folder, start) if config.track.health and processes.is_first else None
+                batches = notes.watching(stream.batches) if notes else stream.batches
+                happening = _events(config, processes, game, opened, start, metrics, notes, console, around.events)
                 with records:
                     trainer = Trainer(
-                        game, stream.batches, processes, stopping, config.images, metrics, happening, records, console
+                        game,
+                        batches,
+                        processes,
+                        stopping,
+                        config.images,
+                        metrics,
+                        happening,
+                        records,
+                        console,
                     )
                     stop = trainer.run()
                     processes.close(stays=not around.owns_process)  # before the records: nobody waits for a service
@@ -236,13 +247,16 @@ def _events(
     opened: Opened,
     start: ResumePoint,
     metrics: Metrics,
+    notes: Notes | None,
     console: Console,
     more: Sequence[Event],
 ) -> list[Event]:
     """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
     checkpoints = Checkpoints(config.save.every)
     judged = evaluations(opened, config, start.scored, metrics, checkpoints, console)
-    return [*judged, metrics, _pictures(config, processes, game), checkpoints, *more]
+    pictures = _pictures(config, processes, game)
+    noting = notes.events(metrics, pictures) if notes else []
+    return [*judged, metrics, pictures, *noting, checkpoints, *more]
 
 
 def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:

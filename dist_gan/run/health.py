@@ -1,0 +1,114 @@
+"""Says in words when something goes wrong with what a run learns (`track.health`), from what it has at hand anyway.
+
+On rank 0 alone: nothing is communicated, nothing that is learnt depends on it, and it never ends a run. What it says is
+in dist_gan/metrics/health.py and health_images.py; how it is shown and kept in `Records.note`.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from dist_gan.config.schema import Config
+from dist_gan.data import Batch
+from dist_gan.game.game import Game
+from dist_gan.metrics.health import Again, Health, Judge
+from dist_gan.metrics.health_images import checkerboard, constant, gray
+from dist_gan.run.events import Event, Metrics, Pictures
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.records import Records
+from dist_gan.run.resume import ResumePoint
+from dist_gan.sampling.generate import to_uint8
+
+Batches = Callable[[int], Iterator[Batch]]
+"""(images seen) -> a process's batches from there on."""
+MOST_REALS = 64
+"""Real images that are kept to compare with, at most: as many as a grid usually has."""
+
+
+def judge_of(config: Config, *, from_noise: bool = True) -> Judge:
+    """What of a run must be known to judge it. `from_noise`: whether its metrics begin with a G that has learnt
+    nothing."""
+    return Judge(
+        images_per_update=config.discriminator_turns * config.batch_size,
+        batch_size=config.batch_size,
+        verdict=config.objective.loss.verdict,
+        solved=config.objective.loss.solved,
+        from_noise=from_noise,
+    )
+
+
+class Notes:
+    """What is needed to judge one start of a run."""
+
+    def __init__(self, config: Config, folder: RunFolder, start: ResumePoint) -> None:
+        """Reads the lines of metrics that the run has: what began before a restart is judged as if there was none."""
+        lines = list(folder.lines()) if start.images_seen else []
+        self.judge = judge_of(config, from_noise=start.parent is None and (not start.images_seen or bool(lines)))
+        self.health = Health(self.judge)
+        for line in lines:
+            self.health.observe(line["images"], line)
+        self.health.before = start.images_seen
+        self.images = config.images
+        self._count = min(MOST_REALS, config.sample.count)
+        self._reals: list[Tensor] = []
+
+    def events(self, metrics: Metrics, pictures: Pictures) -> list[Event]:
+        """Those that judge what `metrics` and `pictures` have just made; they come after them."""
+        return [LineNotes(metrics, self), PictureNotes(pictures, self)]
+
+    def watching(self, batches: Batches) -> Batches:
+        """The same batches, of whose first images a copy is kept."""
+
+        def watched(images_seen: int) -> Iterator[Batch]:
+            if self._missing() > 0:
+                self._reals = []  # the first batch is read several times
+            for batch in batches(images_seen):
+                if (missing := self._missing()) > 0:
+                    self._reals.append(to_uint8(batch.images[:missing]).cpu())
+                yield batch
+
+        return watched
+
+    def reals(self) -> Tensor | None:
+        """uint8 [N, C, H, W] on the CPU; None before there are enough."""
+        return torch.cat(self._reals) if self._reals and self._missing() <= 0 else None
+
+    def _missing(self) -> int:
+        return self._count - sum(map(len, self._reals))
+
+
+class LineNotes(Event):
+    """Judges each line of metrics."""
+
+    name = "the notes on the metrics"
+    at_stop = True
+
+    def __init__(self, metrics: Metrics, notes: Notes) -> None:
+        self.metrics = metrics
+        self.notes = notes
+        self.every = metrics.every
+
+    def happen(self, game: Game, records: Records) -> None:
+        for finding in self.notes.health.observe(game.images_seen, self.metrics.last):
+            records.note(game.images_seen, finding)
+
+
+class PictureNotes(Event):
+    """Judges each grid of pictures."""
+
+    name = "the notes on the pictures"
+
+    def __init__(self, pictures: Pictures, notes: Notes) -> None:
+        self.pictures = pictures
+        self.notes = notes
+        self.again = Again(notes.judge, notes.images)
+        self.every = pictures.every
+
+    def happen(self, game: Game, records: Records) -> None:
+        images, reals = self.pictures.last, self.notes.reals()
+        if images is None or reals is None or game.images_seen < self.again.patience:
+            return
+        found = [gray(images, reals), constant(images, reals), checkerboard(images, reals)]
+        for finding in self.again.pass_on(game.images_seen, found):
+            records.note(game.images_seen, finding)
