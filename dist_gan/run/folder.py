@@ -202,8 +202,8 @@ class RunFolder:
         return [record for _, record in _records(self.notes_file) if {"kind", "text", "advice"} <= record.keys()]
 
     def forget_after(self, images_seen: int) -> None:
-        """Remove metrics, notes and scores after `images_seen`, which a run that goes on writes again, and an incomplete
-        last line."""
+        """Remove metrics, notes and scores after `images_seen`, which a run that goes on writes again, and incomplete
+        last lines."""
         for path in (self.metrics, self.notes_file):
             kept = [line + "\n" for line, record in _records(path) if record["images"] <= images_seen]
             if kept or path.exists():
