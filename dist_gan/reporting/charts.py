@@ -8,7 +8,7 @@ from dist_gan.metrics.protocol import parsed
 from dist_gan.reporting.reading import Run, finite
 from dist_gan.reporting.thinning import packed, points_each, thinned
 
-NUMBER, PERCENT, SI, THOUSANDS = ".4~g", ".1~%", ".4~s", ",.5~g"
+NUMBER, PERCENT, SI, THOUSANDS = ".4~g", ".1~%", ".4~s", ",.6~r"
 """How values are written, as d3 formats."""
 SHORT_NAMES = {"fid": "FID", "kid": "KID"}
 FEW = 40
@@ -153,13 +153,21 @@ def data_of(charts: Charts, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def _format(chart: Chart) -> str:
+    """Plain numbers up to a million, and small ones with as many digits as they need."""
+    if chart.format != NUMBER:
+        return chart.format
+    largest = max((abs(value) for line in chart.lines for value in finite(line.values.values())), default=0)
+    return SI if largest >= 1e6 else THOUSANDS if largest >= 1e3 else NUMBER
+
+
 def _data(chart: Chart, most: int) -> dict[str, Any]:
     lines = []
     for line in chart.lines:
         x, y = thinned(list(line.values), list(line.values.values()), most)
         shown = {"name": line.name, "color": line.color, "dash": line.dash, "points": len(x) <= FEW}
         lines.append({**shown, "x": packed(x), "y": packed(y)})
-    return {"title": chart.title, "unit": chart.unit, "format": chart.format, "zero": chart.zero, "lines": lines}
+    return {"title": chart.title, "unit": chart.unit, "format": _format(chart), "zero": chart.zero, "lines": lines}
 
 
 def _charts(plans: Sequence[Plan], runs: Sequence[Run], without: set[str] = frozenset()) -> list[Chart]:  # type: ignore[assignment]

@@ -1,9 +1,8 @@
 """Where the configs of runs differ. They are read as data: no code that they name is executed."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from dist_gan.config.reading import write_yaml
 
 ABSENT = "–"
 """Shown where a run's config does not have a key."""
@@ -33,9 +32,9 @@ def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _brief(value: Any) -> str:
-    """As in YAML, in one line."""
+    """In one line. Numbers that are equal are written alike."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, list):
         return f"[{', '.join(map(_brief, value))}]"
-    return write_yaml(value).strip().removesuffix("...").strip()
+    return json.dumps(value, default=str)

@@ -28,7 +28,9 @@ def element(tag: str, *children: object, **attributes: object) -> Element:
         children: elements, and anything else as text.
         attributes: `class_` is class, `data_run` is data-run; True has no value, and None and False are left out.
     """
-    given = "".join(_attribute(name, value) for name, value in attributes.items() if value not in (None, False))
+    given = "".join(
+        _attribute(name, value) for name, value in attributes.items() if value is not None and value is not False
+    )
     begin = Element(f"<{tag}{given}>")
     return begin if tag in VOID else Element(f"{begin}{together(children)}</{tag}>")
 

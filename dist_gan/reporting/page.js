@@ -96,6 +96,7 @@ function charts() {
       showlegend: false,
       hovermode: "x unified",
       hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink"), size: 12 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: color("--accent") },
       dragmode: touch ? false : "zoom",
       xaxis: {
         ...axis, range: [0, last * 1.01 || 1], tickformat: "~s", nticks: 7, automargin: true, hoverformat: ",d",
