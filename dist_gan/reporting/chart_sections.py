@@ -40,7 +40,9 @@ def health_section(runs: Sequence[Run]) -> Element:
             items.append(element("li", element("span", number, class_="number"), element("div", *lines), style=style))
     if not items:
         return Element()
-    marked = f"Marked in the charts by dotted lines, {MOST_MARKS} of a run at most."
+    marked = "Marked in the charts by dotted lines."
+    if any(len(run.notes) > MOST_MARKS for run in runs):
+        marked = f"The first {MOST_MARKS} of a run are marked in the charts by dotted lines."
     return element("div", element("p", marked, class_="said"), element("ol", *items, class_="notes"), class_="card")
 
 

@@ -1,6 +1,6 @@
 """Which charts a page has, and the points of their lines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
 
 
 D, G = 0, 1
+PENALTIES = Plan("Penalties", (Series("D/penalty", "D", D), Series("G/penalty", "G", G)))
 PLANS = (
     Plan("Losses", (Series("D/loss", "D", D), Series("G/loss", "G", G))),
     Plan(
@@ -45,7 +46,7 @@ PLANS = (
         (Series("D/real_logit", "real images", 2), Series("D/fake_logit", "generated images", G)),
     ),
     Plan("Accuracy of D", (Series("D/accuracy", "images told apart", D),), format=PERCENT),
-    Plan("Penalties", (Series("D/penalty", "D", D), Series("G/penalty", "G", G))),
+    PENALTIES,
     Plan("Gradient norms", (Series("D/gradient_norm", "D", D), Series("G/gradient_norm", "G", G)), zero=True),
     Plan("Learning rates", (Series("D/learning_rate", "D", D), Series("G/learning_rate", "G", G)), zero=True),
 )
@@ -55,6 +56,8 @@ SPEED = (
     Plan("Peak memory", (Series("peak_memory_mib", "MiB"),), "MiB", THOUSANDS, zero=True),
 )
 SKIPPED = Plan("Updates skipped", (Series("D/skipped", "D", D), Series("G/skipped", "G", G)), zero=True)
+RARE = (PENALTIES, SKIPPED)
+"""Charts of what is 0 in most runs, and then in no chart."""
 
 
 @dataclass
@@ -123,18 +126,21 @@ class Charts:
 def charts_of(runs: Sequence[Run]) -> Charts:
     """Which charts these runs have; a metric that no run has is left out."""
     columns = list(dict.fromkeys(name for run in runs for name in run.columns))
-    constant = {name: value for name in columns if (value := _constant(name, runs)) is not None}
-    planned = {series.column for plan in (*PLANS, *SPEED, SKIPPED) for series in plan.series}
-    others = [name for name in columns if name not in planned and parsed(name) is None and name not in constant]
-    quiet = {name for plan in (*PLANS[3:4], SKIPPED) for name in (series.column for series in plan.series)}
-    listed = {name: value for name, value in constant.items() if name not in planned or name in quiet}
-    listed = {name: value for name, value in listed.items() if parsed(name) is None}
+    drawn = {series.column for plan in (*PLANS, *SPEED) for series in plan.series if plan not in RARE}
+    rare = {series.column for plan in RARE for series in plan.series}
+    constant = {
+        name: value
+        for name in columns
+        if name not in drawn and parsed(name) is None and (value := _constant(name, runs)) is not None
+        if value == 0 or name not in rare
+    }
+    others = [name for name in columns if name not in drawn | rare | constant.keys() and parsed(name) is None]
     return Charts(
-        training=_charts(PLANS, runs, {name for name in quiet if constant.get(name) == 0}),
+        training=_charts(PLANS, runs, constant),
         evaluation=_evaluation(columns, runs),
         speed=_charts(SPEED, runs),
-        more=_charts((SKIPPED, *(Plan(name, (Series(name, name),)) for name in others)), runs, set(listed)),
-        constant={name: value for name, value in listed.items() if value == 0 or name not in quiet},
+        more=_charts((SKIPPED, *(Plan(name, (Series(name, name),)) for name in others)), runs, constant),
+        constant=constant,
     )
 
 
@@ -170,7 +176,7 @@ def _data(chart: Chart, most: int) -> dict[str, Any]:
     return {"title": chart.title, "unit": chart.unit, "format": _format(chart), "zero": chart.zero, "lines": lines}
 
 
-def _charts(plans: Sequence[Plan], runs: Sequence[Run], without: set[str] = frozenset()) -> list[Chart]:  # type: ignore[assignment]
+def _charts(plans: Sequence[Plan], runs: Sequence[Run], without: Collection[str] = ()) -> list[Chart]:
     found = []
     for plan in plans:
         lines = []
@@ -179,9 +185,9 @@ def _charts(plans: Sequence[Plan], runs: Sequence[Run], without: set[str] = froz
                 values = run.columns.get(series.column)
                 if values and series.column not in without:
                     several = len(runs) > 1
-                    name = " · ".join(dict.fromkeys([run.label, series.name])) if several else series.name
-                    if several and len(plan.series) == 1:
-                        name = run.label
+                    names = [run.label] if several else []
+                    names += [series.name] if len(plan.series) > 1 or not several else []
+                    name = " · ".join(names)
                     lines.append(Line(name, run, values, number if several else series.color, dash if several else 0))
         if lines:
             found.append(Chart(plan.title, lines, plan.unit, plan.format, plan.zero))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-VOID = {"img", "input", "meta", "br"}
+VOID = {"img", "input", "br", "wbr"}
 """Elements without an end."""
 
 

@@ -65,7 +65,8 @@ const COLORS = 8;
 
 function charts() {
   const { charts, marks, last } = read("charts-data");
-  const touch = matchMedia("(pointer: coarse)").matches;
+  const touch = matchMedia("(pointer: coarse)").matches; // there, a finger on a chart scrolls the page
+  const hovers = matchMedia("(hover: hover)").matches;
   const drawn = new Map(); // the element of a chart that was in view -> its data
 
   function lines(chart, hidden) {
@@ -100,11 +101,11 @@ function charts() {
       dragmode: touch ? false : "zoom",
       xaxis: {
         ...axis, range: [0, last * 1.01 || 1], tickformat: "~s", nticks: 7, automargin: true, hoverformat: ",d",
-        title: { text: "images", standoff: 8 }, unifiedhovertitle: { text: "%{x:,d} images" },
+        title: { text: "images", standoff: 8, font: { size: 12 } }, unifiedhovertitle: { text: "%{x:,d} images" },
       },
       yaxis: {
         ...axis, type: log ? "log" : "linear", tickformat: log ? ".2~g" : chart.format, nticks: 6, automargin: true,
-        rangemode: chart.zero ? "tozero" : "normal", title: { text: plain(chart.unit), standoff: 8 },
+        rangemode: chart.zero ? "tozero" : "normal", title: { text: plain(chart.unit), standoff: 8, font: { size: 12 } },
       },
       shapes: marks.map((mark) => ({
         type: "line", x0: mark.x, x1: mark.x, yref: "paper", y0: 0, y1: 1,
@@ -120,7 +121,7 @@ function charts() {
   function draw(box) {
     const state = drawn.get(box);
     return Plotly.react(state.plot, lines(state.chart, state.hidden), layout(state.chart, state.log), {
-      responsive: true, displaylogo: false, modeBarButtons: [["toImage"]], displayModeBar: touch ? false : "hover",
+      responsive: true, displaylogo: false, modeBarButtons: [["toImage"]], displayModeBar: hovers ? "hover" : false,
       toImageButtonOptions: { filename: state.chart.title, scale: 3 },
     });
   }

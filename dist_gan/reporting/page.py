@@ -132,9 +132,16 @@ def _configs(runs: Sequence[Run]) -> Element:
     if len(runs) > 1:
         rows = differences([run.config for run in runs])
         same = element("p", "Their configs say the same.", class_="said")
-        cells = ((element("code", key), *values) for key, values in rows)
+        cells = ((_breakable(key), *values) for key, values in rows)
         parts.append(table(["key", *(run.label for run in runs)], cells) if rows else same)
     return element("div", *parts, *files, class_="card")
+
+
+def _breakable(key: str) -> Element:
+    """A dotted key, which a narrow screen breaks after a dot."""
+    first, *others = key.split(".")
+    steps = (together((".", element("wbr"), step)) for step in others)
+    return element("code", first, *steps)
 
 
 def _footer(runs: Sequence[Run], samples: Samples, thinned_to: int, not_finite: int) -> Element:

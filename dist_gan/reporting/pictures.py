@@ -2,7 +2,10 @@
 
 import base64
 import io
+import os
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +17,10 @@ from dist_gan.formatting import plural
 
 LARGEST_FACTOR = 64
 """By which a grid of small images may have been enlarged."""
-TRIED = 8
-"""Pictures from which the size of all of them is guessed."""
+TRIED = 5
+"""Pictures from which the size of all of them is guessed, about."""
+MARGIN = 1.05
+"""All of them may be this much larger than the guess."""
 
 
 class Level(NamedTuple):
@@ -69,28 +74,24 @@ def encoded(pictures: Sequence[Path | Image.Image], budget: int) -> Encoded:
     step = max(1, len(pictures) // TRIED)
     tried = [image for picture in pictures[step // 2 :: step] if (image := _opened(picture)) is not None]
     factor = min(map(_factor, tried), default=1)
-    for level in LEVELS:
-        last = level == LEVELS[-1]
+
+    def fits(level: Level) -> bool:
         guess = sum(len(_written(image, factor, level)) for image in tried) / max(1, len(tried)) * len(pictures)
-        if last or guess <= budget:
-            files = _files(pictures, factor, level, None if last else budget)
-            if files is not None:
+        return guess * MARGIN <= budget
+
+    first = min(bisect_left(LEVELS, True, key=fits), len(LEVELS) - 1)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        for level in LEVELS[first:]:
+            files = list(threads.map(lambda picture, level=level: _file(picture, factor, level), pictures))
+            if sum(map(len, files)) <= budget:
                 break
-    assert files is not None
     return Encoded([_url(content) for content in files], level, sum(map(len, files)), factor > 1)
 
 
-def _files(pictures: Iterable[Path | Image.Image], factor: int, level: Level, budget: int | None) -> list[bytes] | None:
-    """One after the other, since all of them at once may not fit into memory; None where they exceed `budget`."""
-    files: list[bytes] = []
-    size = 0
-    for picture in pictures:
-        image = _opened(picture)
-        files.append(b"" if image is None else _written(image, factor, level))
-        size += len(files[-1])
-        if budget is not None and size > budget:
-            return None
-    return files
+def _file(picture: Path | Image.Image, factor: int, level: Level) -> bytes:
+    """Opened for a moment, since all pictures at once may not fit into memory; empty where it cannot be read."""
+    image = _opened(picture)
+    return b"" if image is None else _written(image, factor, level)
 
 
 def spaced(count: int, most: int) -> list[int]:
