@@ -138,7 +138,7 @@ def _why(error: Exception) -> str:
 
 
 def _picture(url: str, alt: str, image: Image.Image) -> Element:
-    return element("img", src=url, alt=alt, width=image.width, height=image.height, class_="pixels", loading="lazy")
+    return element("img", src=url, alt=alt, width=image.width, height=image.height, class_="pixels")
 
 
 def _rgb(image: Tensor) -> Any:

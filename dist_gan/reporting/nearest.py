@@ -51,7 +51,8 @@ def nearest_in_pixels(generated: Tensor, config: Mapping[str, Any], data: str, k
     """
     dataset = _opened(config, trust_code)
     if tuple(dataset.shape) != tuple(generated.shape[1:]):
-        raise ConfigError(f"the data has images of {dataset.shape} now, and the run's are {generated.shape[1:]}")
+        now, then = ("x".join(map(str, shape)) for shape in (dataset.shape, generated.shape[1:]))
+        raise ConfigError(f"the data has images of {now} now, and the run's are {then}")
     best = torch.full((len(generated), 0), 0.0, dtype=torch.float64)
     found = generated.new_empty(len(generated), 0, *generated.shape[1:])
     ours = generated.flatten(1).double()
@@ -75,6 +76,8 @@ def nearest_in_pixels(generated: Tensor, config: Mapping[str, Any], data: str, k
 
 
 def _opened(config: Mapping[str, Any], trust_code: bool) -> Dataset:
+    if not isinstance(config.get("data"), Mapping):
+        raise ConfigError("the run's config names no data")
     try:
         with reading("run" if trust_code else "known"):
             source: Source = TypeAdapter(AnySource).validate_python(config.get("data"))
