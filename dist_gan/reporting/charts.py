@@ -13,6 +13,8 @@ NUMBER, PERCENT, SI, THOUSANDS = ".4~g", ".1~%", ".4~s", ",.6~r"
 SHORT_NAMES = {"fid": "FID", "kid": "KID"}
 FEW = 40
 """Lines of at most this many points show each of them."""
+MANY = 500
+"""Lines of more points are drawn thinner."""
 MOST_MARKS = 60
 """Health notes of a run that are marked in the charts."""
 
@@ -171,7 +173,13 @@ def _data(chart: Chart, most: int) -> dict[str, Any]:
     lines = []
     for line in chart.lines:
         x, y = thinned(list(line.values), list(line.values.values()), most)
-        shown = {"name": line.name, "color": line.color, "dash": line.dash, "points": len(x) <= FEW}
+        shown = {
+            "name": line.name,
+            "color": line.color,
+            "dash": line.dash,
+            "points": len(x) <= FEW,
+            "dense": len(x) > MANY,
+        }
         lines.append({**shown, "x": packed(x), "y": packed(y)})
     return {"title": chart.title, "unit": chart.unit, "format": _format(chart), "zero": chart.zero, "lines": lines}
 

@@ -77,7 +77,7 @@ function charts() {
       x: line.x,
       y: line.y,
       visible: !hidden.has(i),
-      line: { color: color(`--c${line.color % COLORS}`), width: 1.75, dash: DASHES[line.dash % DASHES.length] },
+      line: { color: color(`--c${line.color % COLORS}`), width: line.dense ? 1 : 1.75, dash: DASHES[line.dash % DASHES.length] },
       marker: { size: 4.5 },
       hovertemplate: `%{y:${chart.format}}`,
     }));
