@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -11,11 +11,13 @@ from torch import Tensor
 from dist_gan.errors import RunError
 from dist_gan.networks import Generator
 from dist_gan.reporting.elements import Element, element
-from dist_gan.reporting.nearest import Nearest, nearest_in_pixels
 from dist_gan.reporting.pictures import encoded, spaced, tiles
 from dist_gan.reporting.reading import Run
 from dist_gan.run.restore import class_names, find_model, load_generator
 from dist_gan.sampling.samples import samples
+
+if TYPE_CHECKING:
+    from dist_gan.reporting.nearest import Nearest
 
 MOST_CLASSES = 20
 PER_CLASS, ACROSS = 16, 4
@@ -87,6 +89,8 @@ def neighbors_section(run: Run, model: Model | str, trust_code: bool, runs: int)
     if isinstance(model, str):
         return _said(model)
     try:
+        from dist_gan.reporting.nearest import nearest_in_pixels  # data needs fcntl, which not every system has
+
         generated = torch.cat(list(samples(model.generator, GENERATED)))
         data = str(run.facts.get("data") or "")
         found = nearest_in_pixels(generated, run.config, data, NEIGHBORS, trust_code)
@@ -95,7 +99,7 @@ def neighbors_section(run: Run, model: Model | str, trust_code: bool, runs: int)
     return _neighbors(generated, found, BUDGET // runs)
 
 
-def _neighbors(generated: Tensor, found: Nearest, budget: int) -> Element:
+def _neighbors(generated: Tensor, found: "Nearest", budget: int) -> Element:
     sheets = [
         Image.fromarray(_rgb(image))
         for own, near in zip(generated, found.images, strict=True)

@@ -11,7 +11,7 @@ from dist_gan.errors import ConfigError
 from dist_gan.reporting.chart_sections import chart_sections, health_section, more_section
 from dist_gan.reporting.charts import charts_of, data_of
 from dist_gan.reporting.configs import differences
-from dist_gan.reporting.elements import Element, element, script_data, table, together
+from dist_gan.reporting.elements import Element, element, script_data, table, text, together
 from dist_gan.reporting.from_model import classes_section, model_of, neighbors_section
 from dist_gan.reporting.head import runs_section
 from dist_gan.reporting.over_time import Samples, samples_of
@@ -55,7 +55,7 @@ def page(runs: Sequence[Run], trust_code: bool = False) -> str:
     )
     data = together([script_data("charts-data", data_of(charts, runs)), script_data("samples-data", samples.data)])
     return Template(_file("page.html")).substitute(
-        title=element("title", f"{title} · dist_gan").removeprefix("<title>").removesuffix("</title>"),
+        title=text(f"{title} · dist_gan"),
         style=_file("page.css"),
         body=body,
         data=data,

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from dist_gan.data import Generated
+from dist_gan.data.source import Resident
 from dist_gan.errors import ConfigError
 from dist_gan.randomness import CPU
 from dist_gan.reporting import nearest
@@ -29,6 +30,12 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("conditional")
     assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
     return folder
+
+
+def images_of(count: int) -> torch.Tensor:
+    dataset = Generated(size=8, count=count).open(CPU)
+    assert isinstance(dataset, Resident)
+    return dataset.images
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -142,7 +149,7 @@ def test_networks_of_ones_own_are_executed_only_when_trusted(tmp_path: Path) -> 
 
 def test_neighbors_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "AT_ONCE", 64)
-    images = Generated(size=8, count=1000).open(CPU).images
+    images = images_of(1000)
     asked = torch.cat([images[[17, 503]], 255 - images[[5]]])
     found = nearest_in_pixels(asked, GENERATED, "", 4, trust_code=False)
     everything = (asked[:, None].double() - images[None].double()).square().flatten(2).mean(2).sqrt()
@@ -155,14 +162,14 @@ def test_neighbors_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyP
 
 def test_large_data_is_compared_in_part_and_other_data_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "COMPARED", 100)
-    images = Generated(size=8, count=1000).open(CPU).images
+    images = images_of(1000)
     found = nearest_in_pixels(images[[990]], GENERATED, "0123", 2, trust_code=False)
     assert (found.compared, found.total, found.same_data) == (100, 1000, False)
     assert found.distances[0, 0] == 0, "every tenth is among them, the first too"
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
-    images = Generated(size=8, count=6).open(CPU).images
+    images = images_of(6)
     for i, image in enumerate(images):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{i}.png")
     config = {"data": {"name": "folder", "path": str(tmp_path), "size": 8, "channels": 1, "workers": 2}}
