@@ -93,6 +93,14 @@ def test_pictures_that_were_not_enlarged_are_not_shrunk(tmp_path: Path) -> None:
     assert [decoded(url).size for url in result.urls] == [(24, 24), (24, 24)]
 
 
+def test_one_that_was_not_enlarged_among_many_that_were(tmp_path: Path) -> None:
+    """Whether all were is guessed from some; nothing of the others may be lost."""
+    for i in range(12):
+        picture(tmp_path / f"{i}.png", i, side=12 if i else 24, enlarged=2 if i else 1)
+    result = encoded([tmp_path / f"{i}.png" for i in range(12)], 10**6)
+    assert [decoded(url).size for url in result.urls] == [(24, 24)] + [(12, 12)] * 11
+
+
 @pytest.mark.parametrize("budget", [200_000, 60_000, 25_000])
 def test_pictures_stay_within_their_budget_and_say_so(tmp_path: Path, budget: int) -> None:
     for i in range(5):
