@@ -1,6 +1,5 @@
 """Images from a run: `python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]` (see `--help`)."""
 
-import difflib
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ if __name__ == "__main__" and not __package__:
 import torch
 from torch import Tensor
 
-from dist_gan.errors import ConfigError, RunError
+from dist_gan.arguments import Flag, Text, Whole, read_options, run_command
+from dist_gan.errors import ConfigError
 from dist_gan.networks import Generator
 from dist_gan.run.restore import class_names, find_model, load_generator
 from dist_gan.sampling.asked import asked_classes
@@ -36,35 +36,39 @@ USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]
                      conditional run all of one class, the first one or that of classes=
   trust_code=false   true: execute the code of the networks, where these are a class of somebody's own
 """
-TRUST = "trust_code"
-NUMBERS = {"count": 64, "seed": 0, "per_class": 8, "interpolate": 0}
-TEXTS = {"out": "samples.png", "classes": "all"}
-LARGEST = {"count": 10**12, "seed": 2**63 - 1, "per_class": 10**9, "interpolate": 10**6}
+OPTIONS = {
+    "count": Whole(None, least=1, most=10**12, example="64"),
+    "seed": Whole(0),
+    "per_class": Whole(None, least=1, most=10**9, example="8"),
+    "interpolate": Whole(0, most=10**6),
+    "out": Text("samples.png"),
+    "classes": Text(None, example="all"),
+    "trust_code": Flag(),
+}
+COUNT, PER_CLASS = 64, 8
+"""Where they are not given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make images as the command line says; returns the exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
-    try:
-        options = _options([a for a in arguments[1:] if not a.startswith(f"{TRUST}=")])
-        trust_code = _trusts(arguments[1:])
-        _check_target(options.get("out", TEXTS["out"]))
-        passed_over: list[str] = []
-        path = find_model(Path(arguments[0]), passed_over)
-        for line in passed_over:
-            print(f"dist_gan.sample: {line}", file=sys.stderr)
-        written = _write(load_generator(path, trust_code=trust_code), class_names(path), **options)
-    except RunError as error:
-        print(f"dist_gan.sample: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"{written} (from {path})")
-    return 0
+    return run_command("dist_gan.sample", USAGE, _sample, arguments)
 
 
-def _write(generator: Generator, names: Sequence[str], *, out: str = TEXTS["out"], **options: Any) -> str:
+def _sample(arguments: Sequence[str]) -> str:
+    options = read_options(arguments[1:], OPTIONS)
+    trust_code = options.pop("trust_code")
+    if options["interpolate"] == 1:
+        raise ConfigError("interpolate: expected 0, or at least 2 images of a strip, got 1")
+    _check_target(options["out"])
+    passed_over: list[str] = []
+    path = find_model(Path(arguments[0]), passed_over)
+    for line in passed_over:
+        print(f"dist_gan.sample: {line}", file=sys.stderr)
+    written = _write(load_generator(path, trust_code=trust_code), class_names(path), **options)
+    return f"{written} (from {path})"
+
+
+def _write(generator: Generator, names: Sequence[str], *, out: str, **options: Any) -> str:
     batches, count, columns = _asked(generator, names, **options)
     target = Path(out)
     try:
@@ -88,11 +92,11 @@ def _asked(
     generator: Generator,
     names: Sequence[str],
     *,
-    count: int | None = None,
-    seed: int = 0,
-    classes: str | None = None,
-    per_class: int | None = None,
-    interpolate: int = 0,
+    count: int | None,
+    seed: int,
+    classes: str | None,
+    per_class: int | None,
+    interpolate: int,
 ) -> tuple[Iterator[Tensor], int, int | None]:
     """Batches uint8 [n, C, H, W], how many images they are, and the columns of a grid (None: about square)."""
     if not generator.classes:
@@ -105,13 +109,13 @@ def _asked(
     if interpolate:
         if asked is not None and len(asked) != 1:
             raise ConfigError(f"classes: one class for interpolate, got {len(asked)}")
-        strips = NUMBERS["count"] if count is None else count
+        strips = COUNT if count is None else count
         own = (asked or [0])[0] if generator.classes else None
         return _strips(generator, strips, seed, interpolate, own), strips * interpolate, interpolate
     if generator.classes and count is None and (asked is not None or per_class is not None):
         asked = asked or list(range(generator.classes))
-        count = len(asked) * (per_class or NUMBERS["per_class"])
-    count = NUMBERS["count"] if count is None else count
+        count = len(asked) * (per_class or PER_CLASS)
+    count = COUNT if count is None else count
     if generator.classes and asked is None:
         numbers, columns = sample_classes(generator.classes, count)
         asked = numbers[:columns].tolist()
@@ -145,35 +149,6 @@ def _check_target(out: str) -> None:
         )
     if target.is_dir():
         raise ConfigError(f"out: {target} is a folder. Give the name of a file, or {out}/ for single files in it")
-
-
-def _trusts(arguments: Sequence[str]) -> bool:
-    given = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{TRUST}=")]
-    if wrong := [text for text in given if text not in ("true", "false")]:
-        raise ConfigError(f"{TRUST}: expected true or false, got {wrong[0]!r}")
-    return given[-1:] == ["true"]
-
-
-def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    known: dict[str, Any] = {**NUMBERS, **TEXTS, TRUST: "false"}
-    options: dict[str, Any] = {}
-    for argument in arguments:
-        key, _, text = argument.partition("=")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{argument!r}: expected one of {', '.join(f'{k}={v}' for k, v in known.items())}{hint}")
-        if key in TEXTS and text:
-            options[key] = text
-        elif key in NUMBERS and text.isdecimal():
-            options[key] = int(text)
-            if options[key] > LARGEST[key]:
-                raise ConfigError(f"{key}: at most {LARGEST[key]:,}, got {text}")
-        else:
-            raise ConfigError(f"{key}: expected something like {key}={known[key]}, got {argument!r}")
-    if 0 in (options.get("count"), options.get("per_class")) or options.get("interpolate") == 1:
-        raise ConfigError("count and per_class must be at least 1, and interpolate 0 or at least 2")
-    return options
 
 
 if __name__ == "__main__":
