@@ -1,6 +1,5 @@
 """The model card: README.md in the format of the Hugging Face Hub, from what the run has written down."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,8 +59,7 @@ def _metadata(told: Told) -> dict[str, Any]:
         "pipeline_tag": TASK,
         "tags": tags,
     }
-    scores = [(key, value) for key, value in model.scores.items() if math.isfinite(value)]
-    if scores:
+    if model.scores:
         data = _data_name(told)
         found["model-index"] = [
             {
@@ -72,7 +70,7 @@ def _metadata(told: Told) -> dict[str, Any]:
                         "dataset": {"type": data, "name": data},
                         "metrics": [
                             {"type": _value_name(key), "value": value, "name": _described(key), "args": {"key": key}}
-                            for key, value in scores
+                            for key, value in model.scores.items()
                         ],
                     }
                 ],
@@ -110,13 +108,13 @@ def _use(told: Told) -> str:
     )
     if copied := [name for name in own if name.startswith(f"{CODE}/")]:
         text += (
-            f"\n\nThe network is code of its author's: `{copied[0]}`, in this folder. `trust_code` executes it: read it "
-            "first."
+            f"\n\nThe network is code of its author's: `{copied[0]}`, in this folder. `trust_code` executes it: read "
+            "it first."
         )
     elif own:
         text += (
-            f"\n\nThe network is code of its author's, `{own[0]}`, which is **not** in this folder. It must be had from "
-            "the author, put into this folder or the current directory (or be installed, if it is a package), and "
+            f"\n\nThe network is code of its author's, `{own[0]}`, which is **not** in this folder. Get it from the "
+            "author, and put it into this folder or the current directory (or install it, if it is a package). "
             "`trust_code` executes it."
         )
     labels = ', "labels": np.arange(16) % ' + str(len(model.classes)) if model.conditional else ""

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def export(
     generator = load_generator(found, "cpu", trust_code=trust_code)
     config = read_yaml(read.config)
     networks, copies = with_copies(config["networks"]) if code else (with_labels(config["networks"]), {})
-    told = name or out.absolute().name
+    own = out.absolute().name
     with _appearing(out) as folder:
         facts = {checkpoint.FACTS: json.dumps({key: read.state[key] for key in checkpoint.NEEDED_TO_BUILD})}
         (folder / WEIGHTS).write_bytes(
@@ -86,7 +87,8 @@ def export(
         for copy, content in copies.items():
             (folder / copy).parent.mkdir(parents=True, exist_ok=True)
             (folder / copy).write_bytes(content)
-        write_programs(generator, folder, onnx=onnx, program=program)
+        if onnx or program:
+            write_programs(generator, folder, onnx=onnx, program=program)
         _write_picture(generator, folder / PICTURE)
         model = HandedOn(
             dist_gan=__version__,
@@ -102,7 +104,7 @@ def export(
         )
         (folder / CONFIG).write_text(json.dumps(model.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
         sizes = {file: (folder / file).stat().st_size for file in _files_in(folder)}
-        text = card(Told(told, where or told, model, config, read.state, license, sizes))
+        text = card(Told(name or own, where or own, model, config, read.state, license, sizes))
         (folder / CARD).write_text(text, encoding="utf-8")
     return found
 
@@ -162,4 +164,5 @@ def _scores(found: Path, state: Mapping[str, Any]) -> dict[str, float]:
         pass
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Correct it, or delete it") from None
-    return {key: float(value) for key, value in {**state.get("scores", {}), **later}.items()}
+    known = {**state.get("scores", {}), **later}
+    return {key: float(value) for key, value in known.items() if isinstance(value, int | float) and isfinite(value)}

@@ -132,10 +132,10 @@ def _tried(option: str, work: Callable[[], Any]) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+        reason = " ".join(str(cause).split())[:300].rstrip(".")
         raise ConfigError(
-            f"{option}: this generator cannot be exported ({type(cause).__name__}: {first[:300]}). Leave {option} out, "
-            "or write its forward in operations that can"
+            f"{option}: this generator cannot be exported ({type(cause).__name__}: {reason}). Leave {option} out, or "
+            "write its forward in operations that can"
         ) from error
 
 

@@ -79,18 +79,17 @@ def config_of(folder: Path) -> HandedOn:
     try:
         found = json.loads(content)
         version = found["format"]
-        if isinstance(version, int) and version > FORMAT:
-            raise ConfigError(
-                f"{folder / CONFIG} has format {version}, and this version of dist_gan reads format {FORMAT}: use the "
-                f"one that wrote it ({found.get('dist_gan', 'unknown')})"
-            )
-        return HandedOn.model_validate(found)
+        if not isinstance(version, int) or version <= FORMAT:
+            return HandedOn.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise _damaged(folder, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        wrong = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-    raise CheckpointError(f"{folder / CONFIG} does not describe a generator of dist_gan ({wrong})")
+        raise _damaged(folder, f"no entry {error}" if isinstance(error, KeyError) else str(error)) from None
+    raise ConfigError(
+        f"{folder / CONFIG} has format {version}, and this version of dist_gan reads format {FORMAT}: use the one that "
+        f"wrote it ({found.get('dist_gan', 'unknown')})"
+    )
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
@@ -154,6 +153,10 @@ def downloaded(name: str) -> Path:
     if not is_handed_on(folder):
         raise ConfigError(f"{name} on the Hugging Face Hub is no model of dist_gan: it has no {CONFIG}")
     return folder
+
+
+def _damaged(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{folder / CONFIG} does not describe a generator of dist_gan ({reason})")
 
 
 def _content(path: Path) -> bytes:

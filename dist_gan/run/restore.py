@@ -118,7 +118,7 @@ def load_generator(
 
 
 def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
-    """A folder that was handed on (downloaded, where it is on the Hub), or one with two files of a checkpoint, as it is;
+    """A folder that was handed on (downloaded, where it is on the Hub) or one with two files of a checkpoint, as it is;
     else as `find_checkpoint`."""
     if not os.path.lexists(path) and handed_on.is_on_hub(path):
         path = handed_on.downloaded(path.as_posix())
