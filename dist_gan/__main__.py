@@ -12,6 +12,7 @@ COMMANDS = {
     "report": "a page about one run or several: samples, charts, differences",
     "doctor": "whether a run would work here, and how fast",
     "data": "download data sets before a run",
+    "export": "a trained model to hand on: weights, a model card, ONNX, the Hugging Face Hub",
 }
 """The name of a module of this package, or of a package with a __main__ -> a line about it."""
 USAGE = (

@@ -28,7 +28,7 @@ def module_of_file(path: Path) -> ModuleType:
             f"cannot read {path} ({error.strerror}); a file is looked for beside the config, then in the current "
             f"directory ({Path.cwd()})"
         ) from None
-    path = path.resolve()
+    path = real_path(path)
     # By its content too: in a notebook the file may change, and what was made from the old one goes on with it.
     name = f"own_parts_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
     if name in sys.modules:
@@ -65,6 +65,13 @@ def module_of_name(name: str, text: str) -> ModuleType:
         raise mistake(_failure(error, None)) from error
     except (Exception, SystemExit) as error:
         raise mistake(_failure(error, None)) from error
+
+
+def real_path(path: Path) -> Path:
+    """`path` without links. A file keeps its name where the link hides it, as in the cache of the Hugging Face Hub,
+    whose files are links to digests."""
+    real = path.resolve()
+    return real if real.suffix == path.suffix else path.parent.resolve() / path.name
 
 
 def _can_import_from(folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
-from dist_gan.own_code import digest, file_of, mistake, module_of_file, module_of_name
+from dist_gan.own_code import digest, file_of, mistake, module_of_file, module_of_name, real_path
 from dist_gan.part import Part, Reference
 
 Code = Literal["run", "known", "inert"]
@@ -173,7 +173,7 @@ def anchored_name(name: str, folder: Path) -> str:
         return name
     path = Path(file).expanduser()
     beside = folder / path
-    path = (beside if beside.exists() else path).resolve()
+    path = real_path(beside if beside.exists() else path)
     here = Path.cwd()
     return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{kind}"
 

@@ -1,4 +1,4 @@
-"""Images from a run: `python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]` (see `--help`)."""
+"""Images from a run or a model: `python -m dist_gan.sample RUN_OR_MODEL [key=value ...]` (see `--help`)."""
 
 import itertools
 import sys
@@ -24,10 +24,11 @@ from dist_gan.sampling.samples import samples
 from dist_gan.sampling.video import check_video, save_video
 from dist_gan.sampling.walk import walk
 
-USAGE = """usage: python -m dist_gan.sample RUN_OR_CHECKPOINT [key=value ...]
+USAGE = """usage: python -m dist_gan.sample RUN_OR_MODEL [key=value ...]
 
-  RUN_OR_CHECKPOINT  a run's folder (its newest valid checkpoint is used), one of its checkpoints, or a folder with
-                     ema.safetensors and config.yaml of one
+  RUN_OR_MODEL       a run's folder (its newest valid checkpoint is used), one of its checkpoints, or a folder with
+                     ema.safetensors and config.yaml of one; a folder that dist_gan.export wrote, or user/name of such
+                     a model on the Hugging Face Hub
   count=64           how many images; image i of a seed is the same for every count
   seed=0             which images
   out=samples.png    a file ending in .png, .jpg, .jpeg or .webp: one grid; in .npy: an array uint8 [N, H, W, C];

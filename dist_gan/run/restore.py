@@ -1,4 +1,4 @@
-"""A trained generator, loaded from a run, a checkpoint, or a folder with two files of a checkpoint.
+"""A trained generator, loaded from a run, a checkpoint, two files of one, or a folder that was handed on.
 
 Neither the loss nor the data nor the tracker need to be known, and nothing here needs what only training needs: a model
 can be looked at where there is no `fcntl` (Windows).
@@ -19,7 +19,7 @@ from dist_gan.config.reading import read_yaml
 from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
 from dist_gan.own_parts import reading
-from dist_gan.run import checkpoint
+from dist_gan.run import checkpoint, handed_on
 from dist_gan.run.listing import CHECKPOINT, runs_below
 from dist_gan.run.manifest import MANIFEST
 from dist_gan.run.scores import chosen
@@ -83,10 +83,12 @@ def _no_run(path: Path) -> str:
 def load_generator(
     path: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False, which: str = "last"
 ) -> Generator:
-    """The averaged generator of a run, a checkpoint, or a folder with ema.safetensors and config.yaml; in eval mode.
+    """The averaged generator of a run, a checkpoint, or a model that was handed on; in eval mode.
 
     Args:
-        path: of any of these.
+        path: of a run; of a checkpoint, or a folder with its ema.safetensors and config.yaml; of a folder that
+            `python -m dist_gan.export` wrote; or `user/name` of such a model on the Hugging Face Hub, where there is no
+            folder `user` here.
         device: of the generator; None: a GPU where there is one.
         trust_code: whether the code of networks of a user's own, which the config names, may be executed. Not needed
             where this process has used them already.
@@ -95,12 +97,12 @@ def load_generator(
     Raises:
         ConfigError: there is none at `path`, or it needs code that is not trusted.
         CheckpointError: it is not valid.
-        InputOutputError: it cannot be read.
+        InputOutputError: it cannot be read or downloaded.
     """
     found = find_model(Path(path), which=which)
-    weights, text, facts = _two_files(found) if _is_bare(found) else _checkpoint(found)
+    read = handed_on.read if handed_on.is_handed_on(found) else _two_files if _is_bare(found) else _checkpoint
+    weights, config, facts = read(found)
     try:
-        config = read_yaml(text)
         recipe = _recipe(config["networks"], trust_code=trust_code)
         shape = DataShape(ImageShape(*facts["image_shape"]), len(facts["classes"]))
         generator = recipe.build(shape, int(config["seed"])).generator
@@ -112,16 +114,21 @@ def load_generator(
 
 
 def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:
-    """A folder with two files of a checkpoint, as it is; else as `find_checkpoint`."""
-    if _is_bare(path):
-        if which != "last":
-            raise ConfigError(f"which: {path} is one model. Give the run's folder to choose among its checkpoints")
-        return path
-    return find_checkpoint(path, passed_over, which)
+    """A folder that was handed on (downloaded, where it is on the Hub) or one with two files of a checkpoint, as it is;
+    else as `find_checkpoint`."""
+    if not os.path.lexists(path) and handed_on.is_on_hub(path):
+        path = handed_on.downloaded(path.as_posix())
+    if not handed_on.is_handed_on(path) and not _is_bare(path):
+        return find_checkpoint(path, passed_over, which)
+    if which != "last":
+        raise ConfigError(f"which: {path} is one model. Give the run's folder to choose among all")
+    return path
 
 
 def class_names(path: Path) -> list[str]:
     """The names of the classes in the data of a model; empty where there are none."""
+    if handed_on.is_handed_on(path):
+        return list(handed_on.config_of(path).classes)
     facts = _two_files(path)[2] if _is_bare(path) else json.loads((path / "state.json").read_text("utf-8"))
     return [str(name) for name in facts["classes"]]
 
@@ -130,12 +137,12 @@ def _is_bare(folder: Path) -> bool:
     return not os.path.lexists(folder / MANIFEST) and (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
 
 
-def _checkpoint(path: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
+def _checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
     read = checkpoint.read(path)
-    return read.tensors["ema"], read.config, read.state
+    return read.tensors["ema"], read_yaml(read.config), read.state
 
 
-def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
+def _two_files(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
     """From the two files: the file with the weights also has the shape of the images."""
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
@@ -143,7 +150,9 @@ def _two_files(folder: Path) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if missing := {"image_shape", "classes"} - facts.keys():
             raise CheckpointError(f"{folder / WEIGHTS} has no entry {sorted(missing)[0]}. Give the complete checkpoint")
-        return weights, (folder / CONFIG).read_text(encoding="utf-8"), facts
+        return weights, read_yaml((folder / CONFIG).read_text(encoding="utf-8")), facts
+    except ConfigError:  # no YAML; it is a ValueError too
+        raise
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from None
 

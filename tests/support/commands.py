@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 train = importlib.import_module("dist_gan.train")
 doctor = importlib.import_module("dist_gan.doctor")
 status = importlib.import_module("dist_gan.status")
+export = importlib.import_module("dist_gan.export")
 sample = importlib.import_module("dist_gan.sample")
 score = importlib.import_module("dist_gan.score")
 

@@ -1,0 +1,1 @@
+"""Models to hand on: a folder with the generator, what it is and how good, and how others use it."""
