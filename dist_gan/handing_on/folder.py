@@ -14,7 +14,7 @@ from safetensors.torch import save as serialize_tensors
 
 from dist_gan import __version__
 from dist_gan.config.reading import read_yaml
-from dist_gan.errors import CheckpointError, ConfigError, RunError
+from dist_gan.errors import ConfigError, RunError
 from dist_gan.handing_on.card import Told, card
 from dist_gan.handing_on.own_files import with_copies, with_labels
 from dist_gan.handing_on.programs import check_packages, write_programs
@@ -22,6 +22,7 @@ from dist_gan.networks import Generator
 from dist_gan.run import checkpoint
 from dist_gan.run.handed_on import CONFIG, WEIGHTS, HandedOn
 from dist_gan.run.restore import find_checkpoint, load_generator
+from dist_gan.run.scores import read_scores
 from dist_gan.sampling.generate import sample_classes
 from dist_gan.sampling.pictures import save_grid
 from dist_gan.sampling.samples import samples
@@ -155,14 +156,6 @@ def _write_picture(generator: Generator, path: Path) -> None:
 
 
 def _scores(found: Path, state: Mapping[str, Any]) -> dict[str, float]:
-    """Those that the checkpoint has, and those that were computed for it later, which replace them."""
-    later: Any = {}
-    path = found.parent.parent / SCORES
-    try:
-        later = json.loads(path.read_text(encoding="utf-8")).get(str(state["images_seen"]), {})
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Correct it, or delete it") from None
-    known = {**state.get("scores", {}), **later}
+    """What evaluations have found of this checkpoint."""
+    known = read_scores(found.parent.parent).get(state["images_seen"], {})
     return {key: float(value) for key, value in known.items() if isinstance(value, int | float) and isfinite(value)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dist_gan.data import AnySource, Dataset, Source
 from dist_gan.data.fetch import on_disk_only
-from dist_gan.data.source import Streamed
+from dist_gan.data.streamed import Streamed
 from dist_gan.errors import ConfigError
 from dist_gan.own_parts import reading
 from dist_gan.randomness import CPU

@@ -13,6 +13,7 @@ from dist_gan.config.reading import read_yaml
 from dist_gan.distributed.timing import VANISHED_SECONDS
 from dist_gan.errors import ConfigError
 from dist_gan.run.listing import checkpoints_in, entries_of, unreadable
+from dist_gan.run.scores import best_first, best_key, images_of, read_scores
 
 SIGNS = ("status.json", "metrics.jsonl", "checkpoints", "samples")
 """A folder with one of these is a run's."""
@@ -137,10 +138,10 @@ def _read_checkpoints(run: Run) -> None:
         if state:
             run.checkpoints.append(images)
             run.facts = state
-        with suppress(LookupError, TypeError, ValueError):
-            best, sign = state["best"], 1 if state["best"]["higher"] else -1
-            if run.best is None or float(best["value"]) * sign > run.best.value * sign:
-                run.best = Best(images, str(best["key"]), float(best["value"]))
+    scores = read_scores(run.path)
+    for best in best_first(run.path, checkpoints_in(run.path / "checkpoints"))[:1]:
+        key = best_key(run.path)
+        run.best = Best(images_of(best), key, float(scores[images_of(best)][key]))
 
 
 def _read_metrics(run: Run) -> None:

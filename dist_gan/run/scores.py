@@ -49,6 +49,14 @@ def best_first(run: Path, checkpoints: Iterable[Path]) -> list[Path]:
     return []
 
 
+def best_key(run: Path) -> str:
+    """The full name of the number by which a run's checkpoints are compared; empty where there is none."""
+    try:
+        return str(_read(run)["best"]["key"])
+    except (LookupError, TypeError):
+        return ""
+
+
 def chosen(run: Path, which: str) -> list[Path]:
     """The checkpoints of a run that `which` names, in the order in which they are to be tried.
 

@@ -28,11 +28,12 @@ from dist_gan.game.game import Game
 from dist_gan.game.meter import Scalar
 from dist_gan.own_parts import code_of, reference_of
 from dist_gan.run import checkpoint, debug
-from dist_gan.run.begin import begin, check_beginning
+from dist_gan.run.agenda import events_of
+from dist_gan.run.begin import Parent, begin, check_beginning
 from dist_gan.run.build import game_of, shape_of, stream_of
 from dist_gan.run.contracts import check_own_parts
-from dist_gan.run.evaluate import Opened, evaluations, open_evaluations
-from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
+from dist_gan.run.evaluate import open_evaluations
+from dist_gan.run.events import Event, Metrics
 from dist_gan.run.failures import (
     Attempt,
     end_hung_run,
@@ -48,7 +49,6 @@ from dist_gan.run.resume import ResumePoint, open_run, restore
 from dist_gan.run.summary import parameter_counts, show_start, stop_notice
 from dist_gan.run.tracker import Tracker, noted_wandb_id, wandb_note
 from dist_gan.run.trainer import Trainer
-from dist_gan.sampling.generate import sample_classes, sample_latents
 
 
 @dataclass(frozen=True)
@@ -184,24 +184,13 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
                     console.say(f"{config.run} has seen all of its {config.images:,} images. Set more with images=...")
                     processes.close(stays=not around.owns_process)
                     return Result(folder.path, start.images_seen, 0, {})
-                game = game_of(config, processes, dataset, around.scalars, around.watch)
-                if start.checkpoint is not None:
-                    read = restore(game, start.checkpoint, processes)
-                    if around.watch:
-                        debug.check_restored(game, read)
-                elif parent is not None:
-                    begin(game, parent, optimizers=config.begin_from_optimizers)
-                    start = replace(start, parent=parent.record)
-                    if parent.misfits:
-                        console.warn(
-                            f"begin_from: these layers start from initial weights: {', '.join(parent.misfits)}"
-                        )
+                game, start = _begun(config, processes, dataset, around, start, parent, console)
                 records = _records(config, folder, dataset, game, console, start)
                 show_start(console, config, processes, game, dataset, start, records.services)
                 metrics = Metrics(config.track.every, config.images, console)
                 notes = Notes(config, folder, start) if config.track.health and processes.is_first else None
                 batches = notes.watching(stream.batches) if notes else stream.batches
-                happening = _events(config, processes, game, opened, start, metrics, notes, console, around.events)
+                happening = events_of(config, game, opened, start, metrics, notes, console, around.events)
                 with records:
                     trainer = Trainer(
                         game,
@@ -228,6 +217,29 @@ def _run(config: Config, around: _Around, attempt: Attempt) -> Result:
             folder.release()
 
 
+def _begun(
+    config: Config,
+    processes: Processes,
+    dataset: Dataset,
+    around: _Around,
+    start: ResumePoint,
+    parent: Parent | None,
+    console: Console,
+) -> tuple[Game, ResumePoint]:
+    """The game as it is where the run goes on or begins, and that point."""
+    game = game_of(config, processes, dataset, around.scalars, around.watch)
+    if start.checkpoint is not None:
+        read = restore(game, start.checkpoint, processes)
+        if around.watch:
+            debug.check_restored(game, read)
+    elif parent is not None:
+        begin(game, parent, optimizers=config.begin_from_optimizers)
+        start = replace(start, parent=parent.record)
+        if parent.misfits:
+            console.warn(f"begin_from: these layers start from initial weights: {', '.join(parent.misfits)}")
+    return game, start
+
+
 def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str, bool], None]:
     """What the watchdog calls. `ends`: whether it may end this process; else it makes this training thread raise."""
     thread = threading.get_ident()
@@ -238,36 +250,6 @@ def _when_hung(folder: RunFolder, attempt: Attempt, ends: bool) -> Callable[[str
         raise_in_hung_run(folder, attempt, reason, thread)
 
     return hung
-
-
-def _events(
-    config: Config,
-    processes: Processes,
-    game: Game,
-    opened: Opened,
-    start: ResumePoint,
-    metrics: Metrics,
-    notes: Notes | None,
-    console: Console,
-    more: Sequence[Event],
-) -> list[Event]:
-    """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
-    checkpoints = Checkpoints(config.save.every)
-    judged = evaluations(opened, config, start.scored, metrics, checkpoints, console)
-    pictures = _pictures(config, processes, game)
-    noting = notes.events(metrics, pictures) if notes else []
-    return [*judged, metrics, pictures, *noting, checkpoints, *more]
-
-
-def _pictures(config: Config, processes: Processes, game: Game) -> Pictures:
-    network = game.average.network
-    count, columns = config.sample.count, None
-    condition = None
-    if network.classes:
-        condition, columns = sample_classes(network.classes, count)
-        condition = condition.to(processes.device)
-    latents = sample_latents(game.seed, range(count), network.latent, processes.device, processes.dtype)
-    return Pictures(config.sample.every, latents, condition, columns)
 
 
 def _records(

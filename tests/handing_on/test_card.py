@@ -10,9 +10,9 @@ import yaml
 
 from dist_gan.handing_on.licenses import license_fields
 from dist_gan.metrics.protocol import Protocol
-from dist_gan.run import checkpoint
+from dist_gan.run.folder import RunFolder
 from tests.support.commands import export
-from tests.support.runs import SMALL, newest, run
+from tests.support.runs import SMALL, run
 
 FID = Protocol("efficientnet_lite0", "57934424", "bicubic224", 10000, "ema", 60000, "train", "1a2b3c4d").key("fid")
 SCORE = Protocol("digits", "0a1b2c3d", "none", 5000, "ema").key("inception_score")
@@ -23,10 +23,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with classes, whose only checkpoint has scores."""
     folder = tmp_path_factory.mktemp("scored") / "trained"
     assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
-    made = newest(folder)
-    shutil.rmtree(made.path)
-    state = {**made.state, "scores": {FID: 12.345678, SCORE: 1.5}, "best": {"key": FID, "value": 12.3, "higher": False}}
-    checkpoint.write(folder / "checkpoints", 256, made.tensors, state, made.config)
+    RunFolder(folder).score(256, {FID: 12.345678, SCORE: 1.5}, best=(FID, False))
     return folder
 
 
@@ -81,15 +78,12 @@ def test_what_people_read(scored: Path, tmp_path: Path) -> None:
 
 def test_scores_that_were_computed_later(scored: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(scored, tmp_path / "run"))
-    later = {"256": {FID: 9.5, "kid/x": float("nan")}, "128": {SCORE: 7.0}}
-    (copy / "scores.json").write_text(json.dumps(later))
+    RunFolder(copy).score(256, {FID: 9.5, "kid/x": float("nan")})
+    RunFolder(copy).score(128, {SCORE: 7.0})
     data, _ = written(copy, tmp_path / "a")
     metrics = data["model-index"][0]["results"][0]["metrics"]
     assert [(metric["args"]["key"], metric["value"]) for metric in metrics] == [(FID, 9.5), (SCORE, 1.5)]
     assert json.loads((tmp_path / "a/config.json").read_text())["scores"] == {FID: 9.5, SCORE: 1.5}
-    (copy / "scores.json").write_text("{")
-    assert export.main([str(copy), f"out={tmp_path}/b"]) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "run"]
 
 
 def test_without_scores(tmp_path: Path) -> None:

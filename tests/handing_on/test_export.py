@@ -115,7 +115,7 @@ def test_which(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["out=OUT/file/x"], "out: cannot write "),
         ([], "out: give the folder that is to be written"),
         (["out=OUT/x", "which=300"], "which: expected last, best, or the images of a checkpoint (256, 512), got '300'"),
-        (["out=OUT/x", "which=best"], "is the best of anything"),
+        (["out=OUT/x", "which=best"], "is known to be the best"),
         (["out=OUT/x", "licence=mit"], "did you mean license?"),
         (["out=OUT/x", "onnx=yes"], "onnx: expected true or false, got 'yes'"),
         (["out=OUT/x", "push=nobody"], "push: expected user/name, got 'nobody'"),

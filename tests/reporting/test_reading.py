@@ -10,6 +10,7 @@ import pytest
 from dist_gan.errors import ConfigError
 from dist_gan.reporting.configs import ABSENT, differences
 from dist_gan.reporting.reading import labels, read_runs
+from dist_gan.run.folder import RunFolder
 from tests.reporting.made import made, picture, write_lines
 
 
@@ -62,10 +63,8 @@ def test_the_best_checkpoint_and_the_newest_facts(tmp_path: Path) -> None:
     for images, value in ((64, 30.0), (128, 10.0), (192, 20.0)):
         checkpoint = folder / f"checkpoints/images-{images:012d}"
         checkpoint.mkdir(parents=True)
-        best = {"key": "fid", "value": value, "higher": False}
-        (checkpoint / "state.json").write_text(
-            json.dumps({"images_seen": images, "best": best, "device": f"d{images}"})
-        )
+        (checkpoint / "state.json").write_text(json.dumps({"images_seen": images, "device": f"d{images}"}))
+        RunFolder(folder).score(images, {"fid": value}, best=("fid", False))
     (folder / "checkpoints/images-000000000256").mkdir()
     (run,) = read_runs([folder])
     assert run.best == (128, "fid", 10.0)

@@ -1,0 +1,41 @@
+"""The events of a run, in the order in which they happen."""
+
+from collections.abc import Sequence
+
+from dist_gan.config.schema import Config
+from dist_gan.console import Console
+from dist_gan.game.game import Game
+from dist_gan.run.evaluate import Opened, evaluations
+from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
+from dist_gan.run.health import Notes
+from dist_gan.run.resume import ResumePoint
+from dist_gan.sampling.generate import sample_classes, sample_latents
+
+
+def events_of(
+    config: Config,
+    game: Game,
+    opened: Opened,
+    start: ResumePoint,
+    metrics: Metrics,
+    notes: Notes | None,
+    console: Console,
+    more: Sequence[Event],
+) -> list[Event]:
+    """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
+    checkpoints = Checkpoints(config.save.every)
+    judged = evaluations(opened, config, start.scored, metrics, checkpoints, console)
+    pictures = _pictures(config, game)
+    noting = notes.events(metrics, pictures) if notes else []
+    return [*judged, metrics, pictures, *noting, checkpoints, *more]
+
+
+def _pictures(config: Config, game: Game) -> Pictures:
+    network, processes = game.average.network, game.processes
+    count, columns = config.sample.count, None
+    condition = None
+    if network.classes:
+        condition, columns = sample_classes(network.classes, count)
+        condition = condition.to(processes.device)
+    latents = sample_latents(game.seed, range(count), network.latent, processes.device, processes.dtype)
+    return Pictures(config.sample.every, latents, condition, columns)
