@@ -11,6 +11,7 @@ from torch import Tensor
 from dist_gan.data import Generated
 from dist_gan.metrics.health import Again, Finding, Health, Judge, stalled
 from dist_gan.metrics.health_images import (
+    _nyquist,
     checkerboard,
     constant,
     copies,
@@ -212,7 +213,8 @@ def test_a_checkerboard_of_a_transposed_convolution() -> None:
     assert checkerboard((images * columns).to(torch.uint8)[:64], images[:64]), "columns alone"
     assert checkerboard((images * columns).to(torch.uint8)[:64], (images * columns).to(torch.uint8)[64:128]) is None
     odd = (images * columns).to(torch.uint8)[:64, :, :, 1:]
-    assert checkerboard(odd, images[:64]), "sides may be odd"
+    assert checkerboard(odd, images[:64])
+    assert _nyquist(odd) == _nyquist(odd[..., :-1]), "of odd sides, a row or column is left out"
 
 
 def test_few_images_are_not_judged() -> None:

@@ -140,10 +140,7 @@ def test_images_that_stay_gray(tmp_path: Path) -> None:
 def test_a_generator_that_ignores_its_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator_that(monkeypatch, before=lambda latents: latents * 1e-3)
     run, rates = tmp_path / "run", [f"{player}_optimizer.learning_rate=1e-3" for player in PLAYERS]
-    found = play(run, 24_000, *PICTURES, *rates)
-    assert "constant_images" in found
-    assert "gray_images" not in found
-
+    assert "constant_images" in play(run, 24_000, *PICTURES, *rates)
     generator = load_generator(run)
     fakes = generate(generator, sample_latents(1, range(100), generator.latent)).flatten(1).float()
     reals = Generated(size=16).open(CPU).images[:100].flatten(1).float()  # type: ignore[attr-defined]
@@ -170,7 +167,7 @@ OBJECTIVES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_nothing_is_said_of_a_healthy_run(tmp_path: Path, objective: str) -> None:
-    assert play(tmp_path / "a", 60_000, objective, "track.every=1600") == []
+    assert play(tmp_path / "a", 40_000, objective, "track.every=1600") == []
     assert not (tmp_path / "a/notes.jsonl").exists()
 
 
@@ -178,7 +175,7 @@ def test_nothing_is_said_of_a_healthy_run(tmp_path: Path, objective: str) -> Non
 def test_nothing_is_said_of_digits_that_are_learnt(tmp_path: Path, mnist: Path) -> None:
     """With the default learning rates, an MLP, and pictures that are looked at."""
     more = ["data={name: mnist}", "networks={name: mlp}", "track.every=6400", "sample.every=32000"]
-    assert play(tmp_path / "a", 160_000, *more) == []
+    assert play(tmp_path / "a", 112_000, *more) == []
 
 
 @pytest.mark.slow
