@@ -25,7 +25,7 @@ from dist_gan.data.source import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.metrics.classes import inception_score
 from dist_gan.metrics.distances import FID, KID, MIND, DensityCoverage, PrecisionRecall
-from dist_gan.metrics.evaluation import Evaluation, Reals
+from dist_gan.metrics.evaluation import Evaluation
 from dist_gan.metrics.features import FeatureNetwork, plain_float32
 from dist_gan.metrics.frechet import frechet_distance, frechet_distance_of_few
 from dist_gan.metrics.lite0 import EfficientNetLite0
@@ -34,6 +34,7 @@ from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.pairs import polynomial_mmd, precision_recall
 from dist_gan.metrics.pixels import Pixels
 from dist_gan.metrics.reference import Cache, RealOrder
+from dist_gan.metrics.tasks import Reals
 
 SIZES = ((1000, 1500, 64), (3000, 4000, 256), (4000, 4000, 1280), (300, 4000, 1280))
 """Fakes, reals, numbers of a feature vector."""

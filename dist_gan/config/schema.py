@@ -210,9 +210,10 @@ class Config(Part):
 
     def _evaluation_mistakes(self) -> list[str]:
         found = [
-            f"evaluate.{number}.split: {self.data.name} has no splits. Leave it out"
+            f"evaluate.{number}{'' if metric.held_out else '.split'}: {self.data.name} has no splits, so no images are held "
+            "out. Leave it out"
             for number, metric in enumerate(self.evaluate)
-            if metric.split and not hasattr(self.data, "split")
+            if (metric.split or metric.held_out) and not hasattr(self.data, "split")
         ]
         found += [
             f"evaluate.{number}: class_accuracy judges the classes that were asked for, and {self.networks.name} is "

@@ -1,5 +1,6 @@
 """Metrics that compare features of fakes with features of reals."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -8,8 +9,9 @@ from pydantic import Field
 from dist_gan.metrics.any_features import AnyFeatures
 from dist_gan.metrics.features import FeatureNetwork
 from dist_gan.metrics.frechet import frechet_distance, frechet_distance_of_few
+from dist_gan.metrics.health_images import FEWEST
 from dist_gan.metrics.metric import Metric, Need, Summary
-from dist_gan.metrics.pairs import density_coverage, kernel_distance, precision_recall, sliced_distance
+from dist_gan.metrics.pairs import density_coverage, kernel_distance, nearest, precision_recall, sliced_distance
 
 MOST_PAIRS = 10_000
 """Images by default where all pairs of them are compared."""
@@ -155,3 +157,30 @@ class DensityCoverage(_Pairs):
         assert reals.features is not None
         density, coverage = density_coverage(fakes.features, reals.features, self.k, tick)
         return {"density": density, "coverage": coverage}
+
+
+class Copies(_Pairs):
+    """Whether G repeats training images: the median distance of a fake to the nearest training image, over that of real
+    images which are not learnt from (Meehan et al. 2020, "A non-parametric test to detect data-copying", compare both).
+    1 is as far as new images are; 0 is a copy. For data with a split of its own for tests."""
+
+    values: ClassVar[Mapping[str, bool]] = {"nearest_ratio": True}
+    held_out: ClassVar[int] = 1000
+
+    name: Literal["copies"] = "copies"
+    features: AnyFeatures
+    """What sees the images."""
+    images: int = Field(1000, ge=2)
+    """How many fakes are made: those of the ordinals from 0 on, of a purpose of their own."""
+    reals: int = Field(0, ge=0)
+    """How many training images are searched, in a fixed shuffled order; 0: all, as only what is searched is found."""
+
+    def least(self) -> tuple[int, str]:
+        return FEWEST, "a median"
+
+    def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
+        assert fakes.features is not None
+        assert reals.features is not None
+        assert reals.held_out is not None
+        near, usual = (nearest(x, reals.features, tick)[0].median() for x in (fakes.features, reals.held_out))
+        return {"nearest_ratio": float(near / usual) if usual else math.inf}

@@ -1,26 +1,19 @@
 """Several metrics at once: each image is made once and seen once by each feature network, on all processes."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from dist_gan.data.source import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
-from dist_gan.errors import ConfigError
-from dist_gan.metrics.extract import Extraction, Images, Source
+from dist_gan.metrics.extract import Extraction, Source
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric, Need, Summary
-from dist_gan.metrics.protocol import Protocol
 from dist_gan.metrics.reference import Cache, RealOrder
-from dist_gan.networks.base import Generator
-from dist_gan.randomness import Purpose, draw, normal
-from dist_gan.sampling.generate import chunks
+from dist_gan.metrics.tasks import Reals, Task, Wanted, task_of
 
 WAIT_SECONDS = 1.0
 """While rank 0 computes, all processes agree this often on whether to go on."""
@@ -29,87 +22,8 @@ Pause = Callable[[str, int, int], None]
 alike, which ends the work."""
 
 
-class Fakes:
-    """The images of a generator that are judged: fake `i` comes from latent `i` of a purpose of its own; a conditional
-    one has the class of real `i`, so that classes are as frequent as in the data."""
-
-    def __init__(self, generator: Generator, seed: int, reals: RealOrder | None) -> None:
-        """`generator` in eval mode; `reals`: of the data, where it is conditional."""
-        self.generator = generator
-        self.seed = seed
-        self.reals = reals
-
-    def source(self, ranges: Iterable[range]) -> Iterator[Images]:
-        """See `dist_gan.metrics.extract`."""
-        for ordinals in ranges:
-            yield partial(self._made, ordinals)
-
-    def _made(self, ordinals: range) -> tuple[Tensor, Tensor]:
-        weight = next(self.generator.parameters())
-        bits = draw(self.seed, {Purpose.EVALUATION: self.generator.latent}, ordinals, weight.device)
-        labels = torch.empty(0, dtype=torch.int64)
-        if self.generator.classes:
-            assert self.reals is not None, "a conditional generator is given classes"
-            labels = self.reals.labels_of(ordinals).cpu()
-        latents = normal(bits[Purpose.EVALUATION], weight.dtype)
-        return torch.cat(list(chunks(self.generator, latents, labels if self.generator.classes else None))), labels
-
-
-@dataclass(frozen=True)
-class Reals:
-    """Real images, and what a number's name says of them."""
-
-    dataset: Dataset
-    split: str
-
-    @property
-    def data(self) -> str:
-        """The first 8 digits of the fingerprint."""
-        return self.dataset.fingerprint[:8]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A metric with everything that it needs."""
-
-    metric: Metric
-    network: FeatureNetwork
-    features: Features
-    reals: Reals | None
-    of_reals: int
-    needs: tuple[set[Need], set[Need]]
-    weights: str
-
-    @property
-    def protocol(self) -> Protocol:
-        own, there = self.features, self.reals
-        return Protocol(
-            str(getattr(own, "name", type(own).__name__)),
-            self.network.sha256[:8],
-            own.resizing,
-            self.metric.images,
-            self.weights,
-            *((self.of_reals, there.split, there.data) if there and self.of_reals else (0, "", "")),
-            options=self.metric.options,
-        )
-
-    @property
-    def protocol_of_reals(self) -> dict[str, Any]:
-        """What is known of reals depends on this, and on what was needed."""
-        assert self.reals is not None
-        return {
-            "features": self.features.identity(),
-            "sha256": self.network.sha256,
-            "resizing": self.features.resizing,
-            "reals": self.of_reals,
-            "data": self.reals.dataset.fingerprint,
-            "shape": list(self.reals.dataset.shape),
-        }
-
-    @property
-    def name_of_reals(self) -> str:
-        """Equal for tasks that need to know the same of the same reals."""
-        return f"{self.protocol_of_reals} {sorted(self.needs[1])}" if self.of_reals else ""
+Look = Callable[[Metric, Summary, Summary], None]
+"""Sees what a metric is computed of: fakes, reals."""
 
 
 class Evaluation:
@@ -148,19 +62,11 @@ class Evaluation:
         for metric in metrics:
             features: Features = metric.features  # type: ignore[attr-defined]  # every member has the field
             if network := networks.get(features):
-                reals = reals_of(metric.split)
-                count = metric.reals_of(len(reals.dataset))
-                needs = metric.needs(network, metric.images, count)
-                if "labels" in needs[0] and len(network.classes) != (there := len(reals.dataset.classes)):
-                    raise ConfigError(
-                        f"{metric.label}: features={metric.features_name} knows {len(network.classes):,} classes, and "
-                        f"the data has {there:,}. Choose a classifier of the data's own classes"
-                    )
-                self.tasks.append(_Task(metric, network, features, reals, count, needs, weights or metric.weights))
+                self.tasks.append(task_of(metric, features, network, reals_of, weights))
 
     def unwise(self) -> list[str]:
         """What works, but is most likely not what was meant."""
-        return [line for t in self.tasks for line in t.metric.unwise(t.network, t.metric.images, t.of_reals)]
+        return [line for t in self.tasks for line in t.metric.unwise(t.network, t.metric.images, t.reals.count)]
 
     def names(self) -> dict[str, tuple[str, bool]]:
         """The full name of every number -> (its short name, whether higher is better)."""
@@ -178,11 +84,12 @@ class Evaluation:
         """The fixed order of these reals."""
         return self._orders.setdefault(id(reals.dataset), RealOrder(reals.dataset))
 
-    def run(self, sources: Mapping[str, Source]) -> dict[str, float]:
+    def run(self, sources: Mapping[str, Source], look: Look | None = None) -> dict[str, float]:
         """All numbers by their full names, on rank 0; others get none.
 
         Args:
             sources: where the fakes of each kind of weights come from (`ema`, `newest`).
+            look: called on rank 0, in another thread, with each metric and what is known of fakes and reals.
         """
         found: dict[str, float] = {}
         for network in dict.fromkeys(task.network for task in self.tasks):
@@ -191,41 +98,44 @@ class Evaluation:
                 weights: self._fakes(network, [t for t in tasks if t.weights == weights], sources[weights])
                 for weights in dict.fromkeys(task.weights for task in tasks)
             }
-            self._measure_reals(network, tasks)
+            self._measure_reals(network, {wanted.name: wanted for task in tasks for wanted in task.wanted})
             for task in tasks:
                 own = fakes[task.weights][task.metric.images]
-                counts = task.reals.dataset.class_counts() if task.reals else None
-                reals = replace(self._known.get(task.name_of_reals, Summary(0)), class_counts=counts)
-                values = self._on_rank_0(partial(task.metric.compute, own, reals))
+                values = self._on_rank_0(partial(_computed, task.metric, own, self._reals(task), look))
                 found |= {task.protocol.key(value): number for value, number in values.items()}
         return found
 
-    def _fakes(self, network: FeatureNetwork, tasks: Sequence[_Task], source: Source) -> dict[int, Summary]:
+    def _fakes(self, network: FeatureNetwork, tasks: Sequence[Task], source: Source) -> dict[int, Summary]:
         wanted: dict[int, set[Need]] = {}
         for task in tasks:
-            wanted.setdefault(task.metric.images, set()).update(task.needs[0])
+            wanted.setdefault(task.metric.images, set()).update(task.of_fakes)
         return self._summaries("judging images", network, source, wanted)
 
-    def _measure_reals(self, network: FeatureNetwork, tasks: Sequence[_Task]) -> None:
-        """What the tasks need to know of reals and is not known yet: cached, or in one pass over each data set."""
-        needed = {task.name_of_reals: task for task in tasks if task.of_reals and task.needs[1]}
-        missing = {name: task for name, task in needed.items() if name not in self._known}
+    def _reals(self, task: Task) -> Summary:
+        known = self._known.get(task.reals.name, Summary(task.reals.count))
+        held_out = self._known[task.held_out.name].features if task.held_out else None
+        return replace(known, class_counts=task.reals.reals.dataset.class_counts(), held_out=held_out)
+
+    def _measure_reals(self, network: FeatureNetwork, wanted: Mapping[str, Wanted]) -> None:
+        """What is wanted and not known yet: cached, or in one pass over each data set."""
+        missing = {name: each for name, each in wanted.items() if name not in self._known}
         if self.processes.is_first:
-            cached = {n: self.cache.load(t.protocol_of_reals, t.of_reals, t.needs[1]) for n, t in missing.items()}
+            cached = {name: self.cache.load(w.protocol, w.count, set(w.needs)) for name, w in missing.items()}
             self._known |= {name: summary for name, summary in cached.items() if summary is not None}
         for name in self.processes.broadcast([name for name in missing if name in self._known]):
-            self._known.setdefault(name, Summary(missing.pop(name).of_reals))
-        for dataset in dict.fromkeys(t.reals.dataset for t in missing.values() if t.reals):
-            here = {name: t for name, t in missing.items() if t.reals and t.reals.dataset is dataset}
-            wanted: dict[int, set[Need]] = {}
-            for task in here.values():
-                wanted.setdefault(task.of_reals, set()).update(task.needs[1])
+            self._known.setdefault(name, Summary(missing[name].count))
+            del missing[name]
+        for dataset in dict.fromkeys(each.reals.dataset for each in missing.values()):
+            here = {name: each for name, each in missing.items() if each.reals.dataset is dataset}
+            counts: dict[int, set[Need]] = {}
+            for each in here.values():
+                counts.setdefault(each.count, set()).update(each.needs)
             source = self._orders.setdefault(id(dataset), RealOrder(dataset)).source
-            measured = self._summaries("measuring real images", network, source, wanted)
-            for name, task in here.items():
-                self._known[name] = measured[task.of_reals].only(task.needs[1])
+            measured = self._summaries("measuring real images", network, source, counts)
+            for name, each in here.items():
+                self._known[name] = measured[each.count].only(set(each.needs))
                 if self.processes.is_first:
-                    self.cache.store(task.protocol_of_reals, task.needs[1], self._known[name])
+                    self.cache.store(each.protocol, set(each.needs), self._known[name])
 
     def _summaries(
         self, what: str, network: FeatureNetwork, source: Source, wanted: Mapping[int, set[Need]]
@@ -280,3 +190,11 @@ class Evaluation:
         if failure:
             raise failure[0]
         return found
+
+
+def _computed(
+    metric: Metric, fakes: Summary, reals: Summary, look: Look | None, tick: Callable[[], None]
+) -> dict[str, float]:
+    if look is not None:
+        look(metric, fakes, reals)
+    return metric.compute(fakes, reals, tick)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.metrics.health import Finding
+from dist_gan.metrics.pairs import nearest
 
 FEWEST = 16
 """Images or features of each kind below which a comparison is chance."""
@@ -45,8 +46,6 @@ ABSENT = 0.01
 """A class has gone where it has this part of the fakes that are expected."""
 NAMED = 5
 """Classes that a text names, at most."""
-IN_MEMORY = 1 << 25
-"""Distances that are in memory at the same time: 128 MiB."""
 
 
 def gray(images: Tensor, reals: Tensor) -> Finding | None:
@@ -99,7 +98,12 @@ def low_diversity(fakes: Tensor, reals: Tensor) -> Finding | None:
     """Features [N, F], [M, F]: whether fakes are much more alike than reals (mode collapse)."""
     if _few(fakes, reals):
         return None
-    apart, usual = (math.sqrt(2 * x.float().var(0).sum().item()) for x in (fakes, reals))
+    return less_apart(*(x.float().var(0).sum().item() for x in (fakes, reals)))
+
+
+def less_apart(variance: float, usual_variance: float) -> Finding | None:
+    """The sums of the variances of all features, of fakes and of reals: the same check."""
+    apart, usual = (math.sqrt(2 * x) for x in (variance, usual_variance))
     if apart >= DIVERSE * usual:
         return None
     return Finding(
@@ -118,7 +122,7 @@ def copies(fakes: Tensor, train: Tensor, held_out: Tensor) -> Finding | None:
     """
     if _few(fakes, train) or len(held_out) < FEWEST:
         return None
-    near, usual = (_nearest(x, train).median().item() for x in (fakes, held_out))
+    near, usual = (nearest(x, train)[0].median().item() for x in (fakes, held_out))
     if usual <= 0 or near >= COPIED * usual:
         return None
     return Finding(
@@ -171,11 +175,3 @@ def _nyquist(images: Tensor) -> tuple[float, float]:
         for at, near in places.items()
     ]
     return max((peak for peak in peaks if peak[1] >= VISIBLE), default=max(peaks))
-
-
-def _nearest(features: Tensor, train: Tensor) -> Tensor:
-    """[N, F], [M, F] -> [N]: the distance to the nearest of `train`."""
-    center = train.float().mean(0)  # small numbers: distances are computed from products
-    around = train.float() - center
-    rows = max(1, IN_MEMORY // len(train))
-    return torch.cat([torch.cdist(part.float() - center, around).min(1).values for part in features.split(rows)])

@@ -31,6 +31,8 @@ class Summary:
     """int64 [N]: of fakes the classes that were asked for, of reals their own."""
     class_counts: Tensor | None = None
     """[K]: how often each class is in the complete data, where that is known; needs no image."""
+    held_out: Tensor | None = None
+    """float32 [H, F]: features of real images that are not learnt from."""
 
     def only(self, needs: set[Need]) -> "Summary":
         """What was needed, and nothing else that is known."""
@@ -45,6 +47,9 @@ class Metric(Part):
     """The names of its numbers, and whether higher is better."""
     has_reals: ClassVar[bool] = True
     """Whether fakes are compared with reals."""
+
+    held_out: ClassVar[int] = 0
+    """How many real images that are not learnt from it needs the features of."""
 
     images: int = Field(50_000, ge=2)
     """How many fakes are made: those of the ordinals from 0 on, of a purpose of their own."""

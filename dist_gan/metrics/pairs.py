@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dist_gan.randomness import Purpose, draw, normal, words
 
-ROWS = 1024
-"""Rows of a matrix of distances that are in memory at once."""
+IN_MEMORY = 2**24
+"""Distances that are in memory at once: 128 MB."""
 Tick = Callable[[], None]
 
 
@@ -121,8 +121,8 @@ def _share_inside(points: Tensor, centers: Tensor, reach: Tensor, tick: Tick) ->
 
 
 def distances_from(points: Tensor, others: Tensor, tick: Tick = _no_tick) -> Iterator[Tensor]:
-    """float64 [n, M]: Euclidean distances of `ROWS` points [N, F] at a time to others [M, F]."""
+    """float64 [n, M]: Euclidean distances of some points [N, F] at a time to others [M, F]."""
     others = others.double()
-    for some in points.double().split(ROWS):
+    for some in points.double().split(max(1, IN_MEMORY // len(others))):
         yield torch.cdist(some, others)
         tick()

@@ -1,13 +1,15 @@
 """The events of a run, in the order in which they happen."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
 from dist_gan.game.game import Game
 from dist_gan.run.evaluate import Opened, evaluations
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
-from dist_gan.run.health import Notes
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.health import Notes, Symptoms
 from dist_gan.run.resume import ResumePoint
 from dist_gan.sampling.generate import sample_classes, sample_latents
 
@@ -24,7 +26,15 @@ def events_of(
 ) -> list[Event]:
     """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
     checkpoints = Checkpoints(config.save.every)
-    judged = evaluations(opened, config, start.scored, metrics, checkpoints, console)
+    judged = evaluations(
+        opened,
+        config,
+        start.scored,
+        metrics,
+        checkpoints,
+        console,
+        lambda: Symptoms(notes, RunFolder(Path(config.run))) if notes else None,
+    )
     pictures = _pictures(config, game)
     noting = notes.events(metrics, pictures) if notes else []
     return [*judged, metrics, pictures, *noting, checkpoints, *more]

@@ -11,14 +11,17 @@ from dist_gan.data.source import Reading
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.stopping import Stopping
 from dist_gan.game.game import Game
-from dist_gan.metrics.evaluation import Evaluation, Fakes, Pause, Reals
+from dist_gan.metrics.evaluation import Evaluation, Pause
 from dist_gan.metrics.extract import Source
+from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.protocol import rows_of
 from dist_gan.metrics.reference import Cache
+from dist_gan.metrics.tasks import Reals
 from dist_gan.run.events import Checkpoints, Event, Metrics
+from dist_gan.run.health import Symptoms
 from dist_gan.run.records import Records
 
 Best = tuple[str, bool]
@@ -45,6 +48,7 @@ class Evaluate(Event):
         metrics: Metrics,
         checkpoints: Checkpoints,
         console: Console,
+        symptoms: Symptoms | None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -58,7 +62,9 @@ class Evaluate(Event):
             metrics: whose speed does not count the time of an evaluation.
             checkpoints: asked for one where the game is better than every checkpoint.
             console: where numbers are shown.
+            symptoms: judges the run's health by what is seen; None: it is not judged.
         """
+        self.symptoms = symptoms
         self.evaluation = evaluation
         self.reals = evaluation.order_of(reals)
         self.every = every
@@ -78,7 +84,7 @@ class Evaluate(Event):
         """Computed by all ranks. Where a signal stops it, it happens again when the run goes on."""
         begun = time.perf_counter()
         try:
-            numbers = self.evaluation.run(self._sources(game))
+            numbers = self.evaluation.run(self._sources(game), self.symptoms.look if self.symptoms else None)
         except Interrupted:
             self.console.say("the evaluation ends before its time; it is made when the run goes on")
             return
@@ -89,6 +95,8 @@ class Evaluate(Event):
         self.console.columns((f"at {game.images_seen:,} images", "", "computed of"), rows_of(numbers))
         if records.scores(game.images_seen, numbers, self.best):
             self.checkpoints.wanted = True
+        if self.symptoms:
+            self.symptoms.note(game.images_seen, self.evaluation.names(), records)
 
     def _sources(self, game: Game) -> dict[str, Source]:
         found: dict[str, Source] = {}
@@ -165,8 +173,10 @@ def evaluations(
     metrics: Metrics,
     checkpoints: Checkpoints,
     console: Console,
+    symptoms: Callable[[], Symptoms | None],
 ) -> list[Evaluate]:
-    """The events: one for all metrics with the same `every`. `scored`: what is known where the run goes on."""
+    """The events: one for all metrics with the same `every`. `scored`: what is known where the run goes on; `symptoms`
+    makes what judges the health of each."""
     best = _best_key(opened, config, console)
     events = []
     for every in dict.fromkeys(metric.every for metric in opened.metrics):
@@ -182,6 +192,7 @@ def evaluations(
                 metrics,
                 checkpoints,
                 console,
+                symptoms(),
             )
         )
     return events

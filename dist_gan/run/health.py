@@ -4,7 +4,7 @@ On rank 0 alone: nothing is communicated, nothing that is learnt depends on it, 
 in dist_gan/metrics/health.py and health_images.py; how it is shown and kept in `Records.note`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -12,12 +12,15 @@ from torch import Tensor
 from dist_gan.config.schema import Config
 from dist_gan.data import Batch
 from dist_gan.game.game import Game
-from dist_gan.metrics.health import Again, Health, Judge
+from dist_gan.metrics.health import Again, Finding, Health, Judge, stalled
 from dist_gan.metrics.health_images import checkerboard, constant, gray
+from dist_gan.metrics.metric import Metric, Summary
+from dist_gan.metrics.symptoms import symptoms
 from dist_gan.run.events import Event, Metrics, Pictures
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.records import Records
 from dist_gan.run.resume import ResumePoint
+from dist_gan.run.scores import read_scores
 from dist_gan.sampling.generate import to_uint8
 
 Batches = Callable[[int], Iterator[Batch]]
@@ -112,3 +115,29 @@ class PictureNotes(Event):
         found = [gray(images, reals), constant(images, reals), checkerboard(images, reals)]
         for finding in self.again.pass_on(game.images_seen, found):
             records.note(game.images_seen, finding)
+
+
+class Symptoms:
+    """Judges what the evaluations of one event have seen, on rank 0."""
+
+    def __init__(self, notes: Notes, folder: RunFolder) -> None:
+        self.again = Again(notes.judge, notes.images)
+        self.folder = folder
+        self._found: list[Finding] = []
+
+    def look(self, metric: Metric, fakes: Summary, reals: Summary) -> None:
+        """What a metric is computed of."""
+        self._found += symptoms(fakes, reals)
+
+    def note(self, images_seen: int, names: Mapping[str, tuple[str, bool]], records: Records) -> None:
+        """Say what was found, and which numbers stand still. `names`: of the numbers, short, and whether higher is
+        better."""
+        found, self._found = self._found, []
+        history = read_scores(self.folder.path)
+        standing = [
+            stalled([(n, numbers[key]) for n, numbers in history.items() if key in numbers], higher, name)
+            for key, (name, higher) in names.items()
+            if not name.endswith("_std")
+        ]
+        for finding in self.again.pass_on(images_seen, [*{f.kind: f for f in found}.values(), *standing]):
+            records.note(images_seen, finding)

@@ -18,10 +18,12 @@ from dist_gan.data.source import Reading
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import METRICS, AnyMetric
-from dist_gan.metrics.evaluation import Evaluation, Fakes, Pause, Reals
+from dist_gan.metrics.evaluation import Evaluation, Pause
+from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.reference import Cache, RealOrder
+from dist_gan.metrics.tasks import Reals
 from dist_gan.networks import Generator
 from dist_gan.optim.ema import EMA, Average
 from dist_gan.run import checkpoint

@@ -10,7 +10,7 @@ import torch
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.distances import FID, KID
-from dist_gan.metrics.evaluation import Fakes
+from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.moments import moments
 from dist_gan.metrics.protocol import Protocol, parsed
 from dist_gan.metrics.reference import RealOrder

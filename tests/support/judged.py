@@ -6,11 +6,13 @@ from typing import Any
 from dist_gan.data import Generated
 from dist_gan.distributed.processes import Processes
 from dist_gan.metrics.distances import FID, KID, MIND, DensityCoverage, PrecisionRecall
-from dist_gan.metrics.evaluation import Evaluation, Fakes, Pause, Reals
+from dist_gan.metrics.evaluation import Evaluation, Pause
+from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.pixels import Pixels
 from dist_gan.metrics.reference import Cache
+from dist_gan.metrics.tasks import Reals
 from dist_gan.networks import MLP, Generator
 from tests.support import tiny
 
