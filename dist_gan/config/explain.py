@@ -72,7 +72,7 @@ def _explain(error: Any, tree: Any, root: type[Part]) -> str:
             hint = f"; did you mean {parent + '.' if parent else ''}{near[0]}?"
         return f"{dotted}: unknown key{hint}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = error["ctx"].get("expected_tags", "").replace("'", "")
+        expected = error["ctx"].get("expected_tags", "a name").replace("'", "")
         name = given.get("name") if isinstance(given, dict) else given
         near = difflib.get_close_matches(str(name), expected.split(", "), 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -210,8 +210,8 @@ class Config(Part):
 
     def _evaluation_mistakes(self) -> list[str]:
         found = [
-            f"evaluate.{number}{'' if metric.held_out else '.split'}: {self.data.name} has no splits, so no images are held "
-            "out. Leave it out"
+            f"evaluate.{number}{'' if metric.held_out else '.split'}: {self.data.name} has no splits, so there are no "
+            "images that are not learnt from. Leave it out"
             for number, metric in enumerate(self.evaluate)
             if (metric.split or metric.held_out) and not hasattr(self.data, "split")
         ]

@@ -278,7 +278,7 @@ class Again:
 
 
 def stalled(history: Sequence[tuple[int, float]], higher: bool, name: str = "the metric") -> Finding | None:
-    """Whether a metric's best value is more than half of the run ago.
+    """Whether a metric's best value, or one as good, is more than half of the run ago.
 
     Args:
         history: (images seen, value) of one metric, in order, the newest last; values that are not finite are left out.
@@ -289,7 +289,7 @@ def stalled(history: Sequence[tuple[int, float]], higher: bool, name: str = "the
     if len(values) < FEWEST_VALUES:
         return None
     now = values[-1][0]
-    best_at, best = max(values, key=lambda pair: (pair[1] if higher else -pair[1], -pair[0]))
+    best_at, best = max(values, key=lambda pair: (pair[1] if higher else -pair[1], pair[0]))
     if now - best_at <= STALLED * now:
         return None
     return Finding(

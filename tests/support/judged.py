@@ -47,5 +47,5 @@ def evaluation(
 
 def numbers(processes: Processes, **options: Any) -> dict[str, float]:
     found = evaluation(processes, **options)
-    fakes = Fakes(generator(processes), 3, found.order_of(found.tasks[0].reals))  # type: ignore[arg-type]
+    fakes = Fakes(generator(processes), 3, found.order_of(found.tasks[0].reals.reals))
     return found.run({"ema": fakes.source})
