@@ -20,7 +20,7 @@ from pydantic import ConfigDict, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from dist_gan.own_code import digest, file_of, mistake, module_of_file, module_of_name, real_path
-from dist_gan.part import Part, Reference
+from dist_gan.part import Part, Reference, is_free
 
 Code = Literal["run", "known", "inert"]
 """What may happen to code that a config names. run: it is imported. known: only classes that this process has imported
@@ -119,9 +119,12 @@ def reference_of(kind: type) -> Reference | None:
     return found if isinstance(found, Reference) else None
 
 
-def owned(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
-    """(dotted key, part) of all parts of the user's own in `part`, at any depth."""
-    for name in type(part).model_fields:
+def owned(part: Part, path: str = "", *, learning: bool = False) -> Iterator[tuple[str, Part]]:
+    """(dotted key, part) of all parts of the user's own in `part`, at any depth. `learning`: only of those that
+    determine what is learnt."""
+    for name, field in type(part).model_fields.items():
+        if learning and is_free(field):
+            continue
         value = getattr(part, name)
         items = enumerate(value) if isinstance(value, tuple | list) else [("", value)]
         for number, item in items:
@@ -129,12 +132,12 @@ def owned(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
                 key = ".".join(str(step) for step in (path, name, number) if step != "")
                 if reference_of(type(item)):
                     yield key, item
-                yield from owned(item, key)
+                yield from owned(item, key, learning=learning)
 
 
 def code_of(part: Part) -> dict[str, tuple[str, str]]:
     """Dotted key -> (file, SHA-256) of the code of each part of the user's own; empty where it cannot be read."""
-    references = {key: reference_of(type(own)) for key, own in owned(part)}
+    references = {key: reference_of(type(own)) for key, own in owned(part, learning=True)}
     return {key: (found.file, found.sha256) for key, found in references.items() if found}
 
 

@@ -96,11 +96,7 @@ class Modes(_Classified):
         assert fakes.logits is not None
         classes = fakes.logits.shape[1]
         counts = histogram(fakes.logits.argmax(1), classes)
-        found = {
-            "modes": float(counts.count_nonzero()),
-            "reverse_kl": divergence(counts, uniform(classes)),
-            "class_entropy": entropy(counts),
-        }
+        found = {"modes": float(counts.count_nonzero()), "reverse_kl": divergence(counts, uniform(classes))}
         if reals.class_counts is not None and len(reals.class_counts) == classes:
             found["reverse_kl_data"] = divergence(counts, reals.class_counts)
-        return found
+        return {**found, "class_entropy": entropy(counts)}

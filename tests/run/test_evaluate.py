@@ -18,6 +18,7 @@ from dist_gan.run.restore import find_checkpoint, load_generator
 from dist_gan.run.scores import images_of, read_scores
 from dist_gan.sampling.pictures import save_image
 from tests.support.commands import command, sample, score
+from tests.support.commands import train as train_command
 from tests.support.runs import SMALL, assert_same, newest, run
 
 pytestmark = pytest.mark.usefixtures("own_statistics")
@@ -177,6 +178,51 @@ def test_mistakes_are_one_message_and_nothing_is_made(
     assert says in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+OWN = """
+from typing import ClassVar
+import torch
+from dist_gan.metrics.features import FeatureNetwork, Features, Seen, sha256_of
+from dist_gan.metrics.metric import Metric
+
+class Sees(FeatureNetwork):
+    size = 2
+    def forward(self, images):
+        pixels = images.float().flatten(1) / 255
+        return Seen(torch.stack([pixels.mean(1), pixels.std(1)], 1))
+
+class Brightness(Features):
+    resizing = property(lambda self: "none")
+    def open(self, device):
+        network = Sees().to(device)
+        network.sha256 = sha256_of(network)
+        return network
+
+class Difference(Metric):
+    values: ClassVar = {"difference": False}
+    features: Brightness = Brightness()
+    def needs(self, network, fakes, reals):
+        return {"features"}, {"features"}
+    def compute(self, fakes, reals, tick):
+        return {"difference": float((fakes.features.mean(0) - reals.features.mean(0)).abs().sum())}
+"""
+
+
+def test_a_metric_and_features_of_ones_own(tmp_path: Path) -> None:
+    """A file beside the config; its change does not keep a run from going on, since nothing is learnt from it."""
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "config.yaml").write_text(
+        "evaluate:\n- {name: 'own.py:Difference', images: 60, every: 640}\n"
+        "- {name: fid, features: 'own.py:Brightness', images: 60, every: 640}\n"
+    )
+    options = [str(tmp_path / "config.yaml"), *SMALL, "data.count=150", f"run={tmp_path / 'run'}"]
+    assert train_command.main([*options, "images=640"]) == 0
+    (tmp_path / "own.py").write_text(OWN + "# another version\n")
+    assert train_command.main([*options, "images=1280"]) == 0
+    found = read_scores(tmp_path / "run")
+    names = [[key.rsplit("/", 1)[0].rsplit("-", 2)[0] for key in numbers] for numbers in found.values()]
+    assert names == [["difference/Brightness", "fid/Brightness"]] * 2
 
 
 def test_from_python(tmp_path: Path) -> None:
