@@ -230,7 +230,7 @@ def test_a_worker_that_dies_while_it_hands_over_a_batch(
         yield from ()
         raise error
 
-    monkeypatch.setattr("dist_gan.data.source.DataLoader", loader)
+    monkeypatch.setattr("dist_gan.data.streamed.DataLoader", loader)
     with pytest.raises(WorkerDied if died else type(error)) as caught:
         indexed(opened(noise, resident_megabytes=0, workers=1))
     assert not died or f"a process that reads images died ({died})" in str(caught.value)
