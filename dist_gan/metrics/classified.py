@@ -10,7 +10,7 @@ from dist_gan.metrics.any_features import AnyFeatures
 from dist_gan.metrics.classes import class_accuracy, inception_score
 from dist_gan.metrics.features import FeatureNetwork
 from dist_gan.metrics.metric import Metric, Need, Summary
-from dist_gan.metrics.modes import SAMPLES, divergence, entropy, histogram, uniform
+from dist_gan.metrics.modes import SAMPLES, entropy, histogram, modes, reverse_kl, uniform
 
 
 class _Classified(Metric):
@@ -94,9 +94,8 @@ class Modes(_Classified):
 
     def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
         assert fakes.logits is not None
-        classes = fakes.logits.shape[1]
-        counts = histogram(fakes.logits.argmax(1), classes)
-        found = {"modes": float(counts.count_nonzero()), "reverse_kl": divergence(counts, uniform(classes))}
+        numbers, classes = fakes.logits.argmax(1), fakes.logits.shape[1]
+        found = {"modes": float(modes(numbers, classes)), "reverse_kl": reverse_kl(numbers, uniform(classes))}
         if reals.class_counts is not None and len(reals.class_counts) == classes:
-            found["reverse_kl_data"] = divergence(counts, reals.class_counts)
-        return {**found, "class_entropy": entropy(counts)}
+            found["reverse_kl_data"] = reverse_kl(numbers, reals.class_counts)
+        return {**found, "class_entropy": entropy(histogram(numbers, classes))}
