@@ -85,13 +85,23 @@ def _values(charts: Sequence[Chart]) -> Element:
             if values:
                 low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
                 at = (next(reversed(values)), low, high)
-                numbers = [
-                    element("span", written(values[images], NUMBER), element("br"), element("small", f"at {images:,}"))
-                    for images in at
-                ]
-                rows.append([chart.title, line.run.label, line.protocol, *numbers])
-    body = table(["metric", "run", "protocol", "last", "lowest", "highest"], rows, class_="values")
+                numbers = [_at(images, values[images]) for images in at]
+                rows.append([chart.title, line.run.label, line.protocol, *numbers, _best(line)])
+    best = any(row[-1] for row in rows)
+    head = ["metric", "run", "protocol", "last", "lowest", "highest", *(["best checkpoint"] if best else [])]
+    body = table(head, rows if best else [row[:-1] for row in rows], class_="values")
     return element("details", element("summary", "All values and their protocols"), body, class_="card")
+
+
+def _at(images: int, value: float) -> Element:
+    return element("span", written(value, NUMBER), element("br"), element("small", f"at {images:,}"))
+
+
+def _best(line: Line) -> Element:
+    """The value of the checkpoint that was chosen by this line; empty for other lines."""
+    if line.best is None:
+        return Element()
+    return element("span", "★ ", _at(line.best, line.values[line.best]), class_="best")
 
 
 def written(value: float, format_: str) -> str:

@@ -73,6 +73,8 @@ class Line:
     dash: int
     protocol: str = ""
     """For people: how the numbers of an evaluation were computed."""
+    best: int | None = None
+    """The images of the best checkpoint, where it was chosen by these numbers."""
 
 
 @dataclass
@@ -180,6 +182,8 @@ def _data(chart: Chart, most: int) -> dict[str, Any]:
             "points": len(x) <= FEW,
             "dense": len(x) > MANY,
         }
+        if line.best is not None:
+            shown["best"] = [line.best, line.values[line.best]]
         lines.append({**shown, "x": packed(x), "y": packed(y)})
     return {"title": chart.title, "unit": chart.unit, "format": _format(chart), "zero": chart.zero, "lines": lines}
 
@@ -216,8 +220,11 @@ def _evaluation(columns: Sequence[str], runs: Sequence[Run]) -> list[Chart]:
                     parts += [protocol.text()] if len(protocols) > 1 else []
                     line = " · ".join(parts) or title_of(value)
                     color, style = (number, dash) if len(runs) > 1 else (dash, 0)
-                    lines.append(Line(line, run, run.columns[name], color, style, protocol.text()))
+                    best = run.best.images if run.best and run.best.key == name else None
+                    lines.append(Line(line, run, run.columns[name], color, style, protocol.text(), best))
         caption = next(iter(protocols.values())).text() if len(protocols) == 1 else ""
+        if any(line.best is not None for line in lines):
+            caption = " ".join(part for part in (f"{caption}." if caption else "", "★ The best checkpoint.") if part)
         charts.append(Chart(title_of(value), lines, caption=caption))
     return charts
 

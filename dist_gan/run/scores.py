@@ -18,8 +18,12 @@ FILE = "scores.json"
 
 
 def read_scores(run: Path) -> dict[int, dict[str, float]]:
-    """Images seen -> numbers by their full names; empty where nothing was evaluated."""
-    return {int(images): dict(numbers) for images, numbers in _read(run).items() if images.isdecimal()}
+    """Images seen -> numbers by their full names; empty where nothing was evaluated. What is no number is left out."""
+    return {
+        int(images): {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
+        for images, numbers in _read(run).items()
+        if images.isdecimal() and isinstance(numbers, dict)
+    }
 
 
 def text_with(run: Path, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None = None) -> str:
