@@ -10,7 +10,9 @@ from dist_gan.reporting.reading import Run, finite
 def chart_sections(charts: Charts) -> Iterator[tuple[str, str, Element]]:
     """(id, title, content) of each section that has charts."""
     if charts.evaluation:
-        yield "evaluation", "Evaluation", together([_charts(charts.evaluation), _values(charts.evaluation)])
+        curves = [chart for chart in charts.evaluation if any(len(line.values) > 1 for line in chart.lines)]
+        values = _values(charts.evaluation, folded=len(curves) == len(charts.evaluation))
+        yield "evaluation", "Evaluation", together([*([_charts(curves)] if curves else []), values])
     if charts.training:
         yield "training", "Training", _charts(charts.training)
     if charts.speed:
@@ -76,8 +78,9 @@ def _key(number: int, line: Line, chart: Chart) -> Element:
     )
 
 
-def _values(charts: Sequence[Chart]) -> Element:
-    """All numbers of the evaluation: what is meant, the last one, the lowest and the highest."""
+def _values(charts: Sequence[Chart], folded: bool) -> Element:
+    """All numbers of the evaluation: what is meant, the last one, the lowest and the highest. `folded`: shown by a
+    click, since all of them are in charts."""
     rows = []
     for chart in charts:
         for line in chart.lines:
@@ -90,6 +93,8 @@ def _values(charts: Sequence[Chart]) -> Element:
     best = any(row[-1] for row in rows)
     head = ["metric", "run", "protocol", "last", "lowest", "highest", *(["best checkpoint"] if best else [])]
     body = table(head, rows if best else [row[:-1] for row in rows], class_="values")
+    if not folded:
+        return element("div", body, class_="card")
     return element("details", element("summary", "All values and their protocols"), body, class_="card")
 
 

@@ -122,27 +122,26 @@ def _neighbors(generated: Tensor, found: "Nearest", budget: int) -> Element:
 
 def _share(distance: float, found: "Nearest") -> Element:
     """How far that is, compared with held-out images."""
-    return element("small", f"{distance / found.held_out_distance:.2g}×") if found.held_out_distance > 0 else Element()
+    return element("small", f"{distance / found.held_out_distance:.2f}×") if found.held_out_distance > 0 else Element()
 
 
 def _words(found: "Nearest") -> Iterator[str]:
     """What is seen, in sentences."""
     which = "all" if found.compared == found.total else f"{found.compared:,} evenly spaced ones of"
+    yield (
+        f"Each generated image (left), and the {found.images.shape[1]} of {which} {found.total:,} training images that "
+        "are nearest to it"
+    )
+    first = "The first number" if found.held_out_distance > 0 else "The number"
     if found.view.network is None:
-        yield (
-            f"Each generated image (left), and those of {which} {found.total:,} training images whose pixels differ "
-            "least. Below each: the root of the mean squared difference of two pixels, in levels from 0 to 255"
-        )
+        yield f"{first} is the root of the mean squared difference of two pixels, in levels from 0 to 255"
     else:
-        yield (
-            f"Each generated image (left), and those of {which} {found.total:,} training images whose features differ "
-            f"least. Below each: the distance between the features, as the network {found.view.name} sees both images"
-        )
+        yield f"{first} is the distance between the features that the network {found.view.name} sees in both"
     if found.held_out_distance > 0:
         yield (
-            "Below that, how many times as far it is as real images are from the nearest training image that were not "
-            f"learnt from: {found.held_out_distance:.3g}, the median of {found.held_out} images of the test split. "
-            "Copies would be much nearer than that"
+            f"The second one compares it with {found.held_out_distance:.3g}: so far is a real image that was not "
+            f"learnt from, in the median of {found.held_out} images of the test split, from its own nearest training "
+            "image. Copies would be far below 1×"
         )
     yield found.view.note
     if not found.same_data:

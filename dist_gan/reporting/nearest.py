@@ -19,8 +19,8 @@ from dist_gan.reporting.seeing import View, view_of
 
 COMPARED = 100_000
 """Training images at most that are compared: reading more would take too long for a page."""
-AT_ONCE = 500
-"""Training images of one comparison."""
+AT_ONCE, PIXELS_AT_ONCE = 4000, 2**24
+"""Training images of one comparison at most, and how many pixels and channels of theirs."""
 FEWEST = 100
 """Training images at least that are compared, however slow the feature network is."""
 HELD_OUT = 100
@@ -151,6 +151,7 @@ def _images(dataset: Dataset, count: int) -> Iterator[Tensor]:
     def choose(ordinals: range, k: int) -> Tensor:
         raise ConfigError("this data makes each image anew from parts of others, so there is no list to compare with")
 
-    ranges = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
+    step = max(1, min(AT_ONCE, PIXELS_AT_ONCE // math.prod(dataset.shape)))
+    ranges = [range(start, min(start + step, count)) for start in range(0, count, step)]
     for images, _ in dataset.batches(ranges, order, choose):
         yield images.cpu()

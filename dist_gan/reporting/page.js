@@ -121,7 +121,7 @@ function charts() {
       },
       yaxis: {
         ...axis, type: log ? "log" : "linear", tickformat: log ? ".2~g" : chart.format, nticks: 6, automargin: true,
-        rangemode: chart.zero ? "tozero" : "normal", title: { text: plain(chart.unit), standoff: 8, font: { size: 12 } },
+        rangemode: chart.range, title: { text: plain(chart.unit), standoff: 8, font: { size: 12 } },
       },
       shapes: marks.map((mark) => ({
         type: "line", x0: mark.x, x1: mark.x, yref: "paper", y0: 0, y1: 1,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -19,12 +20,12 @@ from dist_gan.own_parts import reading
 from dist_gan.randomness import CPU
 from dist_gan.reporting.reading import why
 
-CHUNK = 50
-"""Images that a network sees at once."""
+CHUNK = 16
+"""Images that a network sees at once, in one thread."""
 SMALLEST = 16
 """Height and width from which on a network that was trained on photographs is asked."""
-MOST_TIMED, SECONDS = 20, 2.0
-"""A network's speed is that of this many chunks, or of those that it sees within this time."""
+TRIES, SECONDS = 10, 2.0
+"""How often a network is tried, to learn its speed; no more once that took so long."""
 PIXELS = "pixels"
 
 
@@ -43,8 +44,7 @@ class View(NamedTuple):
         """uint8 [n, C, H, W] -> float64 [n, F]; pixels are whole numbers from 0 to 255."""
         if self.network is None:
             return images.flatten(1).double()
-        with torch.inference_mode():
-            return torch.cat([self.network(some).features.double() for some in images.split(CHUNK)])
+        return torch.cat(_seen(self.network, images))
 
     def distances(self, squares: Tensor, length: int) -> Tensor:
         """Squares of Euclidean distances of vectors of this length -> distances as the page names them: of features
@@ -108,13 +108,29 @@ def _opened(features: Features) -> FeatureNetwork:
     return features.open(CPU).requires_grad_(False).eval()
 
 
-def _images_per_second(network: FeatureNetwork, images: Tensor) -> float:
-    """Of the fastest of several chunks, since the first ones may have more to do; of the first where that took long."""
-    chunk = images.repeat(-(-CHUNK // len(images)), 1, 1, 1)[:CHUNK]
-    taken: list[float] = []
-    while len(taken) < MOST_TIMED and sum(taken) < SECONDS:
-        begun = time.perf_counter()
+def _seen(network: FeatureNetwork, images: Tensor) -> list[Tensor]:
+    """float64 [n, F] of each chunk, one thread for each: where other programs compute too, several threads that work on
+    one chunk would wait for each other most of the time."""
+
+    def see(some: Tensor) -> Tensor:
         with torch.inference_mode():
-            network(chunk)
+            return network(some).features.double()
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "features", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(see, images.split(CHUNK)))
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _images_per_second(network: FeatureNetwork, images: Tensor) -> float:
+    """Of the fastest of several tries, since the first ones may have more to do; of the first where that took long."""
+    count = CHUNK * torch.get_num_threads()
+    some = images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+    taken: list[float] = []
+    while len(taken) < TRIES and sum(taken) < SECONDS:
+        begun = time.perf_counter()
+        _seen(network, some)
         taken.append(time.perf_counter() - begun)
-    return CHUNK / max(min(taken), 1e-6)
+    return count / max(min(taken), 1e-6)

@@ -17,9 +17,9 @@ BUDGET = 2_000_000
 """Bytes of the videos of a page, out of those of its samples (`dist_gan.reporting.over_time`)."""
 FEWEST = 3
 """Grids that make a video."""
-LEVELS = ((200, 0), (200, 768), (100, 512), (50, 512), (25, 512))
-"""Frames at most, and the longer side in pixels at most (0: as it is); from the best to the smallest."""
-TRIED = 8
+LEVELS = ((100, 768), (50, 512), (25, 512))
+"""Frames at most, and the longer side in pixels at most; from the best to the smallest. A file has no such limits."""
+TRIED = 4
 """Frames, one after the other, from which the size of a video is guessed."""
 
 
@@ -76,33 +76,31 @@ def videos_of(runs: Sequence[Run]) -> Videos:
     for run in shown:
         name = f"{run.label}: " if len(runs) > 1 else ""
         try:
-            content, frames, side = _fitting(list(run.grids.values()), BUDGET // len(shown))
+            content, frames = _fitting(list(run.grids.values()), BUDGET // len(shown))
         except (ConfigError, OSError) as error:
             said.append(f"{name}There is no video: {why(error)}.")
             continue
         if not content:
-            said.append(f"{name}The video would be too large for a page. As a file: video=training.mp4.")
+            said.append(f"{name}The video would be too large for a page; video=training.mp4 makes it as a file.")
             continue
         total += len(content)
-        cells.append(_cell(run, content, f"{about(frames, len(run.grids), 'grid')}", len(runs) > 1))
-        if frames < len(run.grids) or side:
-            smaller = f", at most {side} pixels wide or high" if side else ""
-            said.append(f"{name}{about(frames, len(run.grids), 'grid')}{smaller}. With video=training.mp4 all of it.")
+        cells.append(_cell(run, content, about(frames, len(run.grids), "grid"), len(runs) > 1))
+    if cells:
+        said.append("As a file, with all grids as large as they are: python -m dist_gan.report RUN video=training.mp4.")
     return Videos(_card(" ".join(said), *cells), total)
 
 
-def _fitting(grids: Sequence[Path], budget: int) -> tuple[bytes, int, int]:
-    """The best video within `budget` bytes: the file, its frames, its level's side; no bytes where none fits."""
-    levels = list(dict.fromkeys((min(most, len(grids)), side) for most, side in LEVELS))
-    for frames, side in levels:
-        some = [grids[i] for i in spaced(len(grids), frames)]
+def _fitting(grids: Sequence[Path], budget: int) -> tuple[bytes, int]:
+    """The best video within `budget` bytes, and its frames; no bytes where none fits."""
+    for most, side in LEVELS:
+        some = [grids[i] for i in spaced(len(grids), most)]
         begin = (len(some) - TRIED) // 2
         if len(some) > 3 * TRIED and len(_file(some[begin : begin + TRIED], side)) / TRIED * len(some) > 1.3 * budget:
             continue
         content = _file(some, side)
         if len(content) <= budget:
-            return content, frames, side
-    return b"", 0, 0
+            return content, len(some)
+    return b"", 0
 
 
 def _file(grids: Sequence[Path], side: int) -> bytes:

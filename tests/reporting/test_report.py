@@ -105,7 +105,7 @@ def test_images_of_each_class_and_their_neighbors(conditional: Path, tmp_path: P
     assert "for all 4 classes" in html
     assert html.count('class="neighbors"') == 8
     assert html.count('alt="training image at distance') == 8 * 5
-    assert "those of all 1,024 training images" in html
+    assert "the 5 of all 1,024 training images that are nearest to it. The number is the root" in html
 
 
 @plotly
