@@ -69,8 +69,8 @@ def check_video(path: Path, fps: int) -> None:
 def training_video(sample_pictures: Sequence[Path], path: Path, fps: int, side: int = 0) -> None:
     """A run's pictures of fixed latents, in the order given -> a video of its training; the last one stays a second.
 
-    Pictures that are smaller than the largest one have black beside and below them. `side`: of larger pictures the
-    longer side is reduced to this many pixels; 0: none are.
+    Pictures that are smaller than the largest one have black beside and below them. `side`: where the largest one is
+    wider or higher than this many pixels, all are scaled down by the factor that brings it there; 0: none are.
 
     Raises:
         ConfigError: there are no pictures, one of them cannot be read, or as `check_video`.
@@ -82,10 +82,12 @@ def training_video(sample_pictures: Sequence[Path], path: Path, fps: int, side: 
     sizes = []
     for picture in sample_pictures:
         with _opened(picture) as image:
-            sizes.append(_reduced(*image.size, side))
+            sizes.append(image.size)
     width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    factor = min(1, side / max(width, height)) if side else 1
+    width, height = _scaled(width, height, factor)
     order = itertools.chain(sample_pictures, itertools.repeat(sample_pictures[-1], fps - 1))
-    save_video((_framed(picture, width, height, side) for picture in order), path, fps)
+    save_video((_framed(picture, width, height, factor) for picture in order), path, fps)
 
 
 def _opened(picture: Path) -> Image.Image:
@@ -95,16 +97,14 @@ def _opened(picture: Path) -> Image.Image:
         raise ConfigError(f"video: {picture} cannot be read ({error.strerror or error})") from None
 
 
-def _reduced(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the longer one at most `side`, unless that is 0."""
-    factor = min(1, side / max(width, height)) if side else 1
+def _scaled(width: int, height: int, factor: float) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _framed(picture: Path, width: int, height: int, side: int) -> Tensor:
+def _framed(picture: Path, width: int, height: int, factor: float) -> Tensor:
     """uint8 [3, height, width]"""
     with _opened(picture) as image:
-        size = _reduced(*image.size, side)
+        size = _scaled(*image.size, factor)
         shown = image.convert("RGB")
         shown = shown if size == image.size else shown.resize(size, Image.Resampling.LANCZOS)
         pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1)

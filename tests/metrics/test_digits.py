@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.data import MNIST, StackedMNIST
-from dist_gan.data.fetch import data_root, only_one
+from dist_gan.data.fetch import data_root, on_disk_only, only_one
 from dist_gan.errors import FeaturesMissing
 from dist_gan.metrics import digit_cache
 from dist_gan.metrics.digit_recipe import RECIPE, fingerprint, network, train, warped
@@ -158,9 +158,10 @@ def test_a_network_that_is_not_good_enough_is_not_kept(
 
 def test_without_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path))
-    monkeypatch.setattr("dist_gan.data.fetch._from_mirrors", lambda folder: 1 / 0)
-    monkeypatch.setattr("dist_gan.data.fetch._from_npm", lambda folder: 1 / 0)
-    with pytest.raises(FeaturesMissing, match=r"learns from MNIST, once on each machine. data: MNIST is not on this"):
+    with (
+        on_disk_only(),
+        pytest.raises(FeaturesMissing, match=r"learns from MNIST, once on each machine. data: MNIST is not on this"),
+    ):
         Digits().open(CPU)
 
 

@@ -17,8 +17,8 @@ from dist_gan.reporting.charts import charts_of, data_of
 from dist_gan.reporting.elements import element, script_data, text
 from dist_gan.reporting.pictures import LEVELS, encoded, spaced, tiles
 from dist_gan.reporting.reading import read_runs
-from dist_gan.run.folder import RunFolder
 from dist_gan.reporting.thinning import packed, points_each, thinned
+from dist_gan.run.folder import RunFolder
 from tests.reporting.made import made, picture, write_lines
 
 

@@ -56,6 +56,7 @@ def test_a_video_stays_within_its_bytes(tmp_path: Path, monkeypatch: pytest.Monk
     for file in (folder / "samples").iterdir():
         picture(file, int(file.stem), side=64, enlarged=9)
     runs = read_runs([folder])
+    monkeypatch.setattr(videos, "BUDGET", 10**8)
     (whole,) = in_page(page(runs), tmp_path)
     assert shown(whole) == (30 + videos.fps_of(30) - 1, (576, 576))
     budget = whole.stat().st_size - 1
