@@ -82,16 +82,18 @@ def _values(charts: Sequence[Chart], folded: bool) -> Element:
     """All numbers of the evaluation: what is meant, the last one, the lowest and the highest. `folded`: shown by a
     click, since all of them are in charts."""
     rows = []
+    several = any(len(line.values) > 1 for chart in charts for line in chart.lines)
     for chart in charts:
         for line in chart.lines:
             values = {images: value for images, value in line.values.items() if finite([value])}
             if values:
                 low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-                at = (next(reversed(values)), low, high)
+                at = (next(reversed(values)), low, high) if several else (low,)
                 numbers = [_at(images, values[images]) for images in at]
                 rows.append([chart.title, line.run.label, line.protocol, *numbers, _best(line)])
     best = any(row[-1] for row in rows)
-    head = ["metric", "run", "protocol", "last", "lowest", "highest", *(["best checkpoint"] if best else [])]
+    found = ["last", "lowest", "highest"] if several else ["value"]
+    head = ["metric", "run", "protocol", *found, *(["best checkpoint"] if best else [])]
     body = table(head, rows if best else [row[:-1] for row in rows], class_="values")
     if not folded:
         return element("div", body, class_="card")

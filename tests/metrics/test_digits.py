@@ -160,7 +160,7 @@ def test_without_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path))
     for way in published.MNIST.ways:
         monkeypatch.setitem(published.MNIST.ways, way, lambda wanted, folder: 1 / 0)  # type: ignore[arg-type]
-    with pytest.raises(FeaturesMissing, match=r"learns from MNIST, once on each machine. data: mnist"):
+    with pytest.raises(FeaturesMissing, match=r"learns from MNIST, once on each machine. data: MNIST is not on this"):
         Digits().open(CPU)
 
 

@@ -179,6 +179,7 @@ def test_numbers_of_one_checkpoint_are_a_table(tmp_path: Path) -> None:
     assert "<table" in html
     assert "data-chart" not in html
     assert "<details" not in html
+    assert '<th scope="col">protocol</th><th scope="col">value</th></tr>' in html
 
 
 def test_missing_columns_are_left_out_and_others_have_a_place(tmp_path: Path) -> None:
