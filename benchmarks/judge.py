@@ -130,10 +130,11 @@ def write_numbers(path: Path) -> None:
         PrecisionRecall(features=sees, images=400),
         DensityCoverage(features=sees, images=400),
     ]
-    fakes, reals = (Generated(size=size, count=600, channels=3).open(group.device) for size in (24, 32))
+    source = Generated(size=32, count=600, channels=3)
+    fakes, reals = Generated(size=24, count=600, channels=3).open(group.device), source.open(group.device)
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(print, Path(folder))
-        known = Reals(reals, "train")
+        known = Reals(reals, source)
         networks = open_networks((sees,), group)
         evaluation = Evaluation(metrics, lambda _: known, networks, group, lambda *_: None, cache)
         found = evaluation.run({"ema": RealOrder(fakes).source})
@@ -190,7 +191,7 @@ def ours(images: list[Dataset], network: FeatureNetwork) -> float:
     group = Processes()
     features = EfficientNetLite0()
     with tempfile.TemporaryDirectory() as folder:
-        reals = Reals(images[1], "train")
+        reals = Reals(images[1], Generated(size=40, count=len(images[1]), channels=3))
         metric = FID(features=features, images=len(images[0]))
         evaluation = Evaluation(
             [metric], lambda _: reals, {features: network}, group, lambda *_: None, Cache(print, Path(folder))

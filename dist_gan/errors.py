@@ -27,6 +27,12 @@ class FeaturesMissing(ConfigError):
     """The weights of a feature network are not on this machine. Training goes on without its metrics."""
 
 
+class EvaluationFailed(RunError, RuntimeError):
+    """A metric could not be computed. Training goes on without its numbers."""
+
+    everywhere = True
+
+
 class CheckpointError(RunError, RuntimeError):
     """No checkpoint can be used where one was expected."""
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ USAGE = """usage: python -m dist_gan.score RUN_OR_CHECKPOINT [key=value ...]
 
   RUN_OR_CHECKPOINT  a run's folder, or one of its checkpoints. Numbers of a run go into its scores.json too
   which=last         of a run's checkpoints: last, best (by save.best), the images it had seen, or all: a curve
-  metrics=fid        fid, kid, mind, precision_recall, density_coverage, inception_score, class_accuracy, modes, some of
-                     these with commas between them, or a list as in a config. Default: those of the run's config
-  features=NAME      what sees the images: efficientnet_lite0, inception, dinov2, digits, pixels, my_file.py:MyFeatures
+  metrics=fid        fid, kid, mind, precision_recall, density_coverage, copies, inception_score, class_accuracy, modes,
+                     some of these with commas between them, or a list as in a config. Default: the run's own
+  features=NAME      what sees the images: efficientnet_lite0, inception, dinov2, digits, stacked_digits, pixels, or
+                     my_file.py:MyFeatures
   images=50000       how many images are made        reals=0   how many real ones are used; 0: all
   split=test         which part of the data is compared with, where it has several
   weights=ema        ema: of the average of G; newest: of G itself
@@ -94,6 +96,9 @@ def _check(named: Sequence[str], options: dict[str, Any], count: int) -> None:
         raise ConfigError(f"{pair[0]}: give a run, or folder=A against=B, not both")
     if not named and len(pair) < 2:
         raise ConfigError("give a run's folder, or two sets of images: folder=A against=B (see --help)")
+    ignored = ["size"] if named else ["which", "images", "weights", "trust_code"]
+    if given := [key for key in ignored if options[key] not in (OPTIONS[key].default, None)]:
+        raise ConfigError(f"{given[0]}: it means nothing for {'a run' if named else 'images of folders'}. Leave it out")
     if out := options["out"]:
         if not out.endswith(".json"):
             raise ConfigError(f"out: expected a name that ends in .json, got {out!r}")
@@ -104,7 +109,7 @@ def _check(named: Sequence[str], options: dict[str, Any], count: int) -> None:
 def _score(named: Sequence[str], options: dict[str, Any]) -> int:
     processes = Processes()
     console = Console(speaks=processes.is_first)
-    stopping = Stopping(processes)
+    stopping = Stopping(processes, lambda _: console.urgent("stopping; a second Ctrl-C ends at once"))
 
     def pause(what: str, done: int, total: int) -> None:
         if what:
@@ -127,8 +132,8 @@ def _score(named: Sequence[str], options: dict[str, Any]) -> int:
             return INTERRUPTED
         finally:
             console.stop()
-    if options["out"] and processes.is_first:
-        _write(Path(options["out"]), found)
+    if options["out"]:
+        processes.on_all_ranks(partial(_write, Path(options["out"]), found) if processes.is_first else _nothing)
         console.say(f"written to {options['out']}")
     processes.close()
     return 0
@@ -168,6 +173,10 @@ def _images(options: dict[str, Any], changes: dict[str, Any], work: Work, consol
     console.stop()
     console.columns((f"{options['folder']} against {options['against']}", "", "computed of"), rows_of(numbers))
     return {options["folder"]: numbers}
+
+
+def _nothing() -> None:
+    pass
 
 
 def _write(path: Path, found: dict[str, Numbers]) -> None:

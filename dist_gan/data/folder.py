@@ -88,7 +88,8 @@ class Folder(Source):
         notes = _notes(found, self, seen)
         if images is None:
             items = _Files(found, labels, self, frozenset(seen.broken), reading.patience)
-            known = torch.tensor(labels) if labels and not seen.broken else None  # a broken one has another's label
+            places = [_next_to(i, seen.broken, count) if i in seen.broken else i for i in range(count)]
+            known = torch.tensor([labels[place] for place in places]) if labels else None
             return Streamed(
                 items, count, self.shape, self.workers, seen.fingerprint, names, notes, seen.broken, labels=known
             )

@@ -92,8 +92,9 @@ class Dataset(ABC):
         none."""
         return next(self.batches(iter([ordinals]), order, choose))[1]
 
-    def class_counts(self) -> Tensor | None:
-        """int64 [K]: how often each class is in the data, on the CPU; None where only reading it would tell."""
+    def class_counts(self) -> dict[str, int] | None:
+        """The name of each class, in the order of their numbers -> how often it is in the data; None where only
+        reading it would tell."""
         return None
 
 
@@ -128,8 +129,11 @@ class Resident(Dataset):
     def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
         return self.labels[order(ordinals)] if len(self.labels) else self.labels
 
-    def class_counts(self) -> Tensor | None:
-        return torch.bincount(self.labels, minlength=len(self.classes)).cpu() if len(self.labels) else None
+    def class_counts(self) -> dict[str, int] | None:
+        if not len(self.labels):
+            return None
+        counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, counts, strict=True))
 
 
 class Source(Part):

@@ -171,10 +171,11 @@ class _Stacked(Resident):
     def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
         return self._labels(choose(ordinals, self.shape.channels))
 
-    def class_counts(self) -> Tensor:
+    def class_counts(self) -> dict[str, int]:
         """Of the 1,000 numbers, whether labels are used or not: each digit is drawn independently."""
         digits = torch.bincount(self.labels, minlength=10).cpu()
-        return (digits[:, None, None] * digits[:, None] * digits).flatten()
+        counts = (digits[:, None, None] * digits[:, None] * digits).flatten().tolist()
+        return dict(zip(StackedMNIST.classes, counts, strict=True))
 
     def _labels(self, index: Tensor) -> Tensor:
         hundreds, tens, ones = self.labels[index].unbind(1)

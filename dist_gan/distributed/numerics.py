@@ -37,6 +37,18 @@ def preserved() -> Iterator[None]:
         torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, operations on a CPU run in one thread: the order of sums, and so their bits, depend on how many there
+    are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def deterministic() -> None:
     """From now on use kernels that give the same bits each time; an operation that has none is an error."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for products on a GPU

@@ -34,7 +34,7 @@ def weights(progress: Progress = READING.progress) -> dict[str, Tensor]:
         FeaturesMissing: they are not there, and MNIST is not either, or they cannot be kept.
         RuntimeError: training has made a network that is not good enough.
     """
-    file = data_root() / "digits" / f"{RECIPE.name}.safetensors"
+    file = _file()
     if (found := _read(file)) is not None:
         return found
     try:
@@ -56,6 +56,11 @@ def weights(progress: Progress = READING.progress) -> dict[str, Tensor]:
         ) from None
 
 
+def there() -> bool:
+    """Whether this machine has the weights: whether `weights` returns them at once."""
+    return _read(_file()) is not None
+
+
 def check(found: dict[str, Tensor], images: Tensor, labels: Tensor) -> float:
     """The part of `images` (uint8 [M, 1, 28, 28]) that is classified as `labels` (int64 [M]) say. Raises RuntimeError
     where that is too little."""
@@ -68,6 +73,10 @@ def check(found: dict[str, Tensor], images: Tensor, labels: Tensor) -> float:
             f"less than {LOWEST:.1%}: its recipe does not work with torch {torch.__version__} here, and it is not used"
         )
     return accuracy
+
+
+def _file() -> Path:
+    return data_root() / "digits" / f"{RECIPE.name}.safetensors"
 
 
 def _read(file: Path, *, aside: bool = False) -> dict[str, Tensor] | None:

@@ -1,6 +1,7 @@
 """Several metrics at once: each image is made once and seen once by each feature network, on all processes."""
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ import torch
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
+from dist_gan.errors import EvaluationFailed
 from dist_gan.metrics.extract import Extraction, Source
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric, Need, Summary
@@ -17,6 +19,8 @@ from dist_gan.metrics.tasks import Reals, Task, Wanted, task_of
 
 WAIT_SECONDS = 1.0
 """While rank 0 computes, all processes agree this often on whether to go on."""
+PATIENCE_SECONDS = 10.0
+"""Work that is to end is waited for so long."""
 Pause = Callable[[str, int, int], None]
 """(what is being done, how far, of how much): called by all ranks after the same parts of the work. It may raise on all
 alike, which ends the work."""
@@ -62,7 +66,7 @@ class Evaluation:
         for metric in metrics:
             features: Features = metric.features  # type: ignore[attr-defined]  # every member has the field
             if network := networks.get(features):
-                self.tasks.append(task_of(metric, features, network, reals_of, weights))
+                self.tasks.append(task_of(metric, features, network, reals_of, weights, processes.device.type))
 
     def unwise(self) -> list[str]:
         """What works, but is most likely not what was meant."""
@@ -71,9 +75,7 @@ class Evaluation:
     def names(self) -> dict[str, tuple[str, bool]]:
         """The full name of every number -> (its short name, whether higher is better)."""
         return {
-            task.protocol.key(value): (value, higher)
-            for task in self.tasks
-            for value, higher in task.metric.values.items()
+            task.protocol.key(value): (value, higher) for task in self.tasks for value, higher in task.values.items()
         }
 
     def weights(self) -> list[str]:
@@ -84,12 +86,21 @@ class Evaluation:
         """The fixed order of these reals."""
         return self._orders.setdefault(id(reals.dataset), RealOrder(reals.dataset))
 
-    def run(self, sources: Mapping[str, Source], look: Look | None = None) -> dict[str, float]:
+    def run(
+        self,
+        sources: Mapping[str, Source],
+        look: Look | None = None,
+        failed: Callable[[EvaluationFailed], None] | None = None,
+    ) -> dict[str, float]:
         """All numbers by their full names, on rank 0; others get none.
 
         Args:
             sources: where the fakes of each kind of weights come from (`ema`, `newest`).
             look: called on rank 0, in another thread, with each metric and what is known of fakes and reals.
+            failed: called on all ranks where a metric cannot be computed, and it is left out; None: that is an error.
+
+        Raises:
+            EvaluationFailed: on all ranks.
         """
         found: dict[str, float] = {}
         for network in dict.fromkeys(task.network for task in self.tasks):
@@ -101,7 +112,13 @@ class Evaluation:
             self._measure_reals(network, {wanted.name: wanted for task in tasks for wanted in task.wanted})
             for task in tasks:
                 own = fakes[task.weights][task.metric.images]
-                values = self._on_rank_0(partial(_computed, task.metric, own, self._reals(task), look))
+                try:
+                    values = self._on_rank_0(partial(_computed, task.metric, own, self._reals(task), look))
+                except EvaluationFailed as error:
+                    if failed is None:
+                        raise
+                    failed(error)
+                    continue
                 found |= {task.protocol.key(value): number for value, number in values.items()}
         return found
 
@@ -114,7 +131,9 @@ class Evaluation:
     def _reals(self, task: Task) -> Summary:
         known = self._known.get(task.reals.name, Summary(task.reals.count))
         held_out = self._known[task.held_out.name].features if task.held_out else None
-        return replace(known, class_counts=task.reals.reals.dataset.class_counts(), held_out=held_out)
+        counts = task.reals.reals.dataset.class_counts()
+        own = None if counts is None or tuple(counts) != task.network.classes else torch.tensor(list(counts.values()))
+        return replace(known, class_counts=own, held_out=held_out)
 
     def _measure_reals(self, network: FeatureNetwork, wanted: Mapping[str, Wanted]) -> None:
         """What is wanted and not known yet: cached, or in one pass over each data set."""
@@ -153,19 +172,20 @@ class Evaluation:
         """Work of one process, while all others wait without seeming to hang, and all answer signals."""
         over, ended = threading.Event(), threading.Event()
         found: dict[str, float] = {}
-        failure: list[Exception] = []
+        failure = ""
 
         def tick() -> None:
             if over.is_set():
                 raise InterruptedError
 
         def compute() -> None:
+            nonlocal failure
             torch.set_num_threads(1)  # sums depend on it, and these are to be the same everywhere
             try:
                 with torch.inference_mode():
                     found.update(work(tick))
             except Exception as error:
-                failure.append(error)
+                failure = _place_of(error)
             finally:
                 ended.set()
 
@@ -185,10 +205,10 @@ class Evaluation:
         finally:
             over.set()
             if self.processes.is_first:
-                thread.join()
+                thread.join(PATIENCE_SECONDS)  # in the middle of a large matrix it does not notice
                 torch.set_num_threads(threads)
-        if failure:
-            raise failure[0]
+        if failure := self.processes.broadcast(failure):
+            raise EvaluationFailed(failure)
         return found
 
 
@@ -197,4 +217,15 @@ def _computed(
 ) -> dict[str, float]:
     if look is not None:
         look(metric, fakes, reals)
-    return metric.compute(fakes, reals, tick)
+    try:
+        return metric.compute(fakes, reals, tick)
+    except Exception as error:
+        error.add_note(metric.label)
+        raise
+
+
+def _place_of(error: Exception) -> str:
+    """What failed, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+    return f"{what}{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
-from dist_gan.errors import ConfigError
+from dist_gan.errors import DataError
 from dist_gan.metrics.features import FeatureNetwork, plain_float32
 from dist_gan.metrics.metric import Need, Summary
 from dist_gan.metrics.moments import ExactMoments
@@ -127,9 +127,8 @@ class _Gatherer:
             try:
                 self.moments.add(features[:here])
             except ValueError as error:
-                raise ConfigError(f"features of the images from {ordinals.start} on: {error}") from None
-        if "labels" in self.rows and not len(labels):
-            raise ConfigError("evaluate class_accuracy: these images have no classes: they come from no conditional G")
+                raise DataError(f"features of the images from {ordinals.start} on: {error}") from None
+        assert "labels" not in self.rows or len(labels), "images of classes"
         found = {"features": features, "logits": logits, "labels": labels[:, None]}
         for kind, rows in self.rows.items():
             rows.append(found[kind][:here].cpu())

@@ -6,6 +6,8 @@ Each set is taken for a Gaussian:  d^2 = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 
 All in float64. Covariances are divided by N - 1, as in the authors' code.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,4 +48,4 @@ def _root_trace(product: Tensor) -> float:
 def _distance(a: Moments, b: Moments, root_trace: float, own_trace: float | None = None) -> float:
     trace = float(a.covariance.trace()) if own_trace is None else own_trace
     distance = float((a.mean - b.mean).square().sum()) + trace + float(b.covariance.trace()) - 2 * root_trace
-    return max(0.0, distance)
+    return distance if math.isnan(distance) else max(0.0, distance)

@@ -103,7 +103,7 @@ def low_diversity(fakes: Tensor, reals: Tensor) -> Finding | None:
 
 def less_apart(variance: float, usual_variance: float) -> Finding | None:
     """The sums of the variances of all features, of fakes and of reals: the same check."""
-    apart, usual = (math.sqrt(2 * x) for x in (variance, usual_variance))
+    apart, usual = (math.sqrt(2 * max(0.0, x)) for x in (variance, usual_variance))
     if apart >= DIVERSE * usual:
         return None
     return Finding(
@@ -123,11 +123,16 @@ def copies(fakes: Tensor, train: Tensor, held_out: Tensor) -> Finding | None:
     if _few(fakes, train) or len(held_out) < FEWEST:
         return None
     near, usual = (nearest(x, train)[0].median().item() for x in (fakes, held_out))
-    if usual <= 0 or near >= COPIED * usual:
+    return copied(near / usual) if usual > 0 else None
+
+
+def copied(ratio: float) -> Finding | None:
+    """The same check, where the ratio of both medians is known."""
+    if ratio >= COPIED:
         return None
     return Finding(
         "copies",
-        f"G repeats training images: the median distance to the nearest one is {near / usual:.0%} of that of real "
+        f"G repeats training images: the median distance to the nearest one is {ratio:.0%} of that of real "
         "images which it has not seen",
         "Give more training images, use augment.name=diffaugment, or a smaller G; use the checkpoint before it",
     )

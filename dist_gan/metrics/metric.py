@@ -1,5 +1,6 @@
 """What a metric is: what it needs to know of fakes and reals, and a number (or several) computed from that."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.features import FeatureNetwork
 from dist_gan.metrics.moments import Moments
+from dist_gan.own_parts import reference_of
 from dist_gan.part import Part
 
 Need = Literal["moments", "features", "logits", "labels"]
@@ -28,9 +30,9 @@ class Summary:
     logits: Tensor | None = None
     """float32 [N, K]."""
     labels: Tensor | None = None
-    """int64 [N]: of fakes the classes that were asked for, of reals their own."""
+    """int64 [N]: the classes that were asked for."""
     class_counts: Tensor | None = None
-    """[K]: how often each class is in the complete data, where that is known; needs no image."""
+    """[K]: how often each of the classifier's classes is in the complete data, where they are the data's own."""
     held_out: Tensor | None = None
     """float32 [H, F]: features of real images that are not learnt from."""
 
@@ -98,9 +100,16 @@ class Metric(Part):
 
     @property
     def options(self) -> str:
-        """Those of its own that are not the default ones, as a number's name has them."""
+        """Those of its own that are not the default ones, as a number's name has them; and the code of a user's own."""
         own = {name: field.default for name, field in type(self).model_fields.items() if name not in COMMON}
-        return "".join(f",{n}={getattr(self, n)}" for n, default in own.items() if getattr(self, n) != default)
+        found = {name: getattr(self, name) for name, default in own.items() if getattr(self, name) != default}
+        if reference := reference_of(type(self)):
+            found["code"] = reference.sha256[:8]
+        return "".join(f",{name}={re.sub('[,/= ]+', '_', str(value))}" for name, value in found.items())
+
+    def given(self, network: FeatureNetwork, class_counts: Mapping[str, int] | None) -> dict[str, bool]:
+        """Those of `values` that it gives with this network, for data with these classes."""
+        return dict(self.values)
 
     @property
     def features_name(self) -> str:

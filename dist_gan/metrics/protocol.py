@@ -6,7 +6,7 @@
 
 The parts: what was computed, with the options that are not the default ones; features, the first 8 digits of the
 SHA-256 of their weights, and the filter; how many fakes, of which weights of G; how many reals, of which split, of
-which data (the first 8 digits of its fingerprint).
+which data (8 digits for its content and how images are made of it).
 """
 
 import re
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 KEY = re.compile(
-    r"(?P<value>[a-z][a-z0-9_]*)(?P<options>(?:,[a-z0-9_]+=[^,/]+)*)/(?P<features>.+)-(?P<sha256>[0-9a-f]{8})-(?P<resizing>[a-z0-9.]+)"
-    r"/(?P<fakes>\d+)-(?P<weights>[a-z]+)(?:-vs-(?P<reals>\d+)-(?P<split>[a-z]+)-(?P<data>[0-9a-f]{8}))?"
+    r"(?P<value>[a-z][a-z0-9_]*)(?P<options>(?:,[a-z0-9_]+=[^,/]+)*)/(?P<features>.+)-(?P<sha256>[0-9a-f]{8})-(?P<resizing>[A-Za-z0-9._]+)"
+    r"/(?P<fakes>\d+)-(?P<weights>[a-z]+)(?:-vs-(?P<reals>\d+)-(?P<split>[a-z0-9_]+)-(?P<data>[0-9a-f]{8}))?"
 )
 
 
@@ -33,7 +33,7 @@ class Protocol(NamedTuple):
     """0: the metric needs none."""
     split: str = ""
     data: str = ""
-    """The first 8 digits of the data's fingerprint."""
+    """8 digits for the data's content, and how images are made of it."""
     options: str = ""
     """Those of the metric that are not the default ones: `,k=4,size=10`."""
 

@@ -1,5 +1,6 @@
 """What is known of real images, kept on disk by everything that it depends on: the second evaluation starts at once."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -73,7 +74,10 @@ class Cache:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
+            self.warn(f"{path} cannot be read ({error.strerror or error}); these statistics are computed again")
+            return None
+        except SafetensorError as error:
             self._discard(path, str(error))
             return None
         if noted.get("sha256") != _digest(tensors) or noted.get("protocol") != _text(protocol, needs):
@@ -103,7 +107,8 @@ class Cache:
             temporary.write_bytes(save(tensors, notes))
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             self.warn(f"statistics of the real images are not kept ({error}); the next evaluation computes them again")
 
     def _path(self, protocol: Mapping[str, Any], needs: set[Need]) -> Path:
@@ -111,7 +116,8 @@ class Cache:
         return self.folder / f"{name}.safetensors"
 
     def _discard(self, path: Path, why: str) -> None:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         self.warn(f"{path} was damaged ({why}) and is removed; these statistics are computed again")
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.metrics.health import Finding
-from dist_gan.metrics.health_images import FEWEST, copies, few_classes, less_apart, low_diversity
+from dist_gan.metrics.health_images import FEWEST, few_classes, less_apart, low_diversity
 from dist_gan.metrics.metric import Summary
 
 MOST_NUMBERS = 10_000_000
@@ -16,8 +16,6 @@ def symptoms(fakes: Summary, reals: Summary) -> list[Finding]:
     found: list[Finding | None] = []
     if fakes.features is not None and reals.features is not None:
         found.append(low_diversity(fakes.features, reals.features))
-        if reals.held_out is not None:
-            found.append(copies(fakes.features, reals.features, reals.held_out))
     elif fakes.moments is not None and reals.moments is not None and min(fakes.count, reals.count) >= FEWEST:
         traces = (float(m.covariance.trace()) for m in (fakes.moments, reals.moments))
         found.append(less_apart(*traces))
@@ -29,6 +27,6 @@ def symptoms(fakes: Summary, reals: Summary) -> list[Finding]:
 def _numbers(reals: Summary, classes: int) -> Tensor | None:
     """int64 [M]: the class of each real image; None where they are not known, or not the classifier's."""
     counts = reals.class_counts
-    if counts is None or len(counts) != classes or int(counts.sum()) > MOST_NUMBERS:
+    if counts is None or int(counts.sum()) > MOST_NUMBERS:
         return None
     return torch.repeat_interleave(torch.arange(classes), counts)

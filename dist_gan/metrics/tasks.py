@@ -1,14 +1,19 @@
 """What a metric needs to know of fakes and reals, and the name that its numbers get by that."""
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dist_gan.data.source import Dataset
+import torch
+
+from dist_gan.data.source import Dataset, Source, fingerprint
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.features import FeatureNetwork, Features
 from dist_gan.metrics.metric import Metric, Need
-from dist_gan.metrics.protocol import Protocol
+from dist_gan.metrics.protocol import Protocol, parsed
+from dist_gan.own_parts import reference_of
 
 HELD_OUT = "test"
 """The split of the images that are not learnt from."""
@@ -19,12 +24,23 @@ class Reals:
     """Real images, and what a number's name says of them."""
 
     dataset: Dataset
-    split: str
+    source: Source
+
+    @property
+    def split(self) -> str:
+        """Which part of the data they are."""
+        return str(getattr(self.source, "split", "train"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the pixels depend on: the data, and how images are made of it. (Reals are never mirrored.)"""
+        made = {key: value for key, value in self.source.identity().items() if key != "flip"}
+        return {"fingerprint": self.dataset.fingerprint, "shape": list(self.dataset.shape), "made": made}
 
     @property
     def data(self) -> str:
-        """The first 8 digits of the fingerprint."""
-        return self.dataset.fingerprint[:8]
+        """8 digits that stand for the identity."""
+        return fingerprint(json.dumps(self.identity, sort_keys=True, default=str))[:8]
 
 
 @dataclass(frozen=True)
@@ -35,18 +51,20 @@ class Wanted:
     count: int
     needs: frozenset[Need]
     features: Features
-    sha256: str
+    network: FeatureNetwork
+    device: str
 
     @property
     def protocol(self) -> dict[str, Any]:
         """What is known depends on this, and on what was needed."""
         return {
             "features": self.features.identity(),
-            "sha256": self.sha256,
+            "sha256": seen_by(self.features, self.network),
             "resizing": self.features.resizing,
             "reals": self.count,
-            "data": self.reals.dataset.fingerprint,
-            "shape": list(self.reals.dataset.shape),
+            "data": self.reals.identity,
+            "device": self.device,
+            "torch": torch.__version__,
         }
 
     @property
@@ -73,11 +91,16 @@ class Task:
         return [w for w in (self.reals, self.held_out) if w is not None and w.count and w.needs]
 
     @property
+    def values(self) -> dict[str, bool]:
+        """The names of its numbers, and whether higher is better."""
+        return self.metric.given(self.network, self.reals.reals.dataset.class_counts())
+
+    @property
     def protocol(self) -> Protocol:
         own, there = self.features, self.reals
         return Protocol(
             str(getattr(own, "name", type(own).__name__)),
-            self.network.sha256[:8],
+            seen_by(own, self.network)[:8],
             own.resizing,
             self.metric.images,
             self.weights,
@@ -92,6 +115,7 @@ def task_of(
     network: FeatureNetwork,
     reals_of: Callable[[str], Reals],
     weights: str,
+    device: str,
 ) -> Task:
     """Everything that a metric needs. `weights`: what makes the fakes; empty: what the metric says.
 
@@ -101,15 +125,37 @@ def task_of(
     reals = reals_of(metric.split)
     count = metric.reals_of(len(reals.dataset))
     of_fakes, of_reals = metric.needs(network, metric.images, count)
-    if "labels" in of_fakes and len(network.classes) != (there := len(reals.dataset.classes)):
+    if "labels" in of_fakes and network.classes != reals.dataset.classes:
         raise ConfigError(
-            f"{metric.label}: features={metric.features_name} knows {len(network.classes):,} classes, and the "
-            f"data has {there:,}. Choose a classifier of the data's own classes"
+            f"{metric.label}: features={metric.features_name} knows {_some(network.classes)}, and the data has "
+            f"{_some(reals.dataset.classes)}. Choose a classifier of the data's own classes, in the same order"
         )
     held_out = None
     if metric.held_out:
+        if reals.split in (HELD_OUT, "all"):
+            raise ConfigError(
+                f"{metric.label}: it compares images that are learnt from with others, and split={reals.split} has "
+                "both kinds. Leave it out"
+            )
         unseen = reals_of(HELD_OUT)
         number = min(metric.held_out, len(unseen.dataset))
-        held_out = Wanted(unseen, number, frozenset({"features"}), features, network.sha256)
-    wanted = Wanted(reals, count, frozenset(of_reals), features, network.sha256)
-    return Task(metric, network, features, of_fakes, wanted, held_out, weights or metric.weights)
+        held_out = Wanted(unseen, number, frozenset({"features"}), features, network, device)
+    wanted = Wanted(reals, count, frozenset(of_reals), features, network, device)
+    task = Task(metric, network, features, of_fakes, wanted, held_out, weights or metric.weights)
+    for key in map(task.protocol.key, task.values):
+        if parsed(key) is None:
+            raise ConfigError(
+                f"{metric.label}: {key} is no name of a number. Names of numbers are lower-case words; the features' "
+                "`resizing` has letters, digits and dots; `sha256` has 64 hexadecimal digits"
+            )
+    return task
+
+
+def seen_by(features: Features, network: FeatureNetwork) -> str:
+    """The SHA-256 of what sees the images: of the weights, and of the code where that is a user's own."""
+    own = reference_of(type(features))
+    return hashlib.sha256(f"{network.sha256} {own.sha256}".encode()).hexdigest() if own else network.sha256
+
+
+def _some(classes: Sequence[str]) -> str:
+    return f"{len(classes):,} classes" + (f" ({', '.join(classes[:3])}, ...)" if classes else "")

@@ -47,7 +47,12 @@ def own_or_published(own: str, published: Published, features: str) -> Weights:
     """
     if own:
         return read(Path(own))
-    return read(_published(published, features), published.sha256)
+    try:
+        return read(_published(published, features), published.sha256)
+    except FeaturesMissing:
+        raise
+    except ConfigError as error:  # nobody named this file: a run goes on without it
+        raise FeaturesMissing(str(error)) from None
 
 
 def read(path: Path, sha256: str = "") -> Weights:

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dist_gan.distributed.numerics import one_thread
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator
 from dist_gan.networks.layers import GroupBatchNorm2d, measure_batch_norm
@@ -100,7 +101,8 @@ class Average:
         if classes := network.classes:
             drawn = words(self._seed, Purpose.STATISTICS_CLASS, ordinals, 1, weight.device)[:, 0]
             condition = (drawn * classes) >> 32
-        return measure_batch_norm(network, normal(bits, weight.dtype), condition)
+        with one_thread():  # the same on any number of processes, which share the cores
+            return measure_batch_norm(network, normal(bits, weight.dtype), condition)
 
     @torch.no_grad()
     def ready(self) -> Generator:

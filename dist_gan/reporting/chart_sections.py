@@ -10,7 +10,9 @@ from dist_gan.reporting.reading import Run, finite
 def chart_sections(charts: Charts) -> Iterator[tuple[str, str, Element]]:
     """(id, title, content) of each section that has charts."""
     if charts.evaluation:
-        yield "evaluation", "Evaluation", together([_charts(charts.evaluation), _values(charts.evaluation)])
+        curves = [chart for chart in charts.evaluation if any(len(line.values) > 1 for line in chart.lines)]
+        values = _values(charts.evaluation, folded=len(curves) == len(charts.evaluation))
+        yield "evaluation", "Evaluation", together([*([_charts(curves)] if curves else []), values])
     if charts.training:
         yield "training", "Training", _charts(charts.training)
     if charts.speed:
@@ -76,22 +78,37 @@ def _key(number: int, line: Line, chart: Chart) -> Element:
     )
 
 
-def _values(charts: Sequence[Chart]) -> Element:
-    """All numbers of the evaluation: what is meant, the last one, the lowest and the highest."""
+def _values(charts: Sequence[Chart], folded: bool) -> Element:
+    """All numbers of the evaluation: what is meant, the last one, the lowest and the highest. `folded`: shown by a
+    click, since all of them are in charts."""
     rows = []
+    several = any(len(line.values) > 1 for chart in charts for line in chart.lines)
     for chart in charts:
         for line in chart.lines:
             values = {images: value for images, value in line.values.items() if finite([value])}
             if values:
                 low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-                at = (next(reversed(values)), low, high)
-                numbers = [
-                    element("span", written(values[images], NUMBER), element("br"), element("small", f"at {images:,}"))
-                    for images in at
-                ]
-                rows.append([chart.title, line.run.label, line.protocol, *numbers])
-    body = table(["metric", "run", "protocol", "last", "lowest", "highest"], rows, class_="values")
+                at = (next(reversed(values)), low, high) if several else (low,)
+                numbers = [_at(images, values[images]) for images in at]
+                rows.append([chart.title, line.run.label, line.protocol, *numbers, _best(line)])
+    best = any(row[-1] for row in rows)
+    found = ["last", "lowest", "highest"] if several else ["value"]
+    head = ["metric", "run", "protocol", *found, *(["best checkpoint"] if best else [])]
+    body = table(head, rows if best else [row[:-1] for row in rows], class_="values")
+    if not folded:
+        return element("div", body, class_="card")
     return element("details", element("summary", "All values and their protocols"), body, class_="card")
+
+
+def _at(images: int, value: float) -> Element:
+    return element("span", written(value, NUMBER), element("br"), element("small", f"at {images:,}"))
+
+
+def _best(line: Line) -> Element:
+    """The value of the checkpoint that was chosen by this line; empty for other lines."""
+    if line.best is None:
+        return Element()
+    return element("span", "★ ", _at(line.best, line.values[line.best]), class_="best")
 
 
 def written(value: float, format_: str) -> str:

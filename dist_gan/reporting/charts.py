@@ -10,7 +10,7 @@ from dist_gan.reporting.thinning import packed, points_each, thinned
 
 NUMBER, PERCENT, SI, THOUSANDS = ".4~g", ".1~%", ".4~s", ",.6~r"
 """How values are written, as d3 formats."""
-SHORT_NAMES = {"fid": "FID", "kid": "KID"}
+ABBREVIATIONS = {"fid", "kid", "mind", "kl"}
 FEW = 40
 """Lines of at most this many points show each of them."""
 MANY = 500
@@ -73,6 +73,8 @@ class Line:
     dash: int
     protocol: str = ""
     """For people: how the numbers of an evaluation were computed."""
+    best: int | None = None
+    """The images of the best checkpoint, where it was chosen by these numbers."""
 
 
 @dataclass
@@ -180,8 +182,12 @@ def _data(chart: Chart, most: int) -> dict[str, Any]:
             "points": len(x) <= FEW,
             "dense": len(x) > MANY,
         }
+        if line.best is not None:
+            shown["best"] = [line.best, line.values[line.best]]
         lines.append({**shown, "x": packed(x), "y": packed(y)})
-    return {"title": chart.title, "unit": chart.unit, "format": _format(chart), "zero": chart.zero, "lines": lines}
+    lowest = min((value for line in chart.lines for value in finite(line.values.values())), default=0)
+    shown = {"title": chart.title, "unit": chart.unit, "format": _format(chart), "lines": lines}
+    return {**shown, "range": "tozero" if chart.zero else "nonnegative" if lowest >= 0 else "normal"}
 
 
 def _charts(plans: Sequence[Plan], runs: Sequence[Run], without: Collection[str] = ()) -> list[Chart]:
@@ -216,15 +222,19 @@ def _evaluation(columns: Sequence[str], runs: Sequence[Run]) -> list[Chart]:
                     parts += [protocol.text()] if len(protocols) > 1 else []
                     line = " · ".join(parts) or title_of(value)
                     color, style = (number, dash) if len(runs) > 1 else (dash, 0)
-                    lines.append(Line(line, run, run.columns[name], color, style, protocol.text()))
+                    best = run.best.images if run.best and run.best.key == name else None
+                    lines.append(Line(line, run, run.columns[name], color, style, protocol.text(), best))
         caption = next(iter(protocols.values())).text() if len(protocols) == 1 else ""
+        if any(line.best is not None for line in lines):
+            caption = " ".join(part for part in (f"{caption}." if caption else "", "★ The best checkpoint.") if part)
         charts.append(Chart(title_of(value), lines, caption=caption))
     return charts
 
 
 def title_of(value: str) -> str:
-    """`fid` -> FID, `inception_score` -> Inception score."""
-    return SHORT_NAMES.get(value, value.replace("_", " ").capitalize())
+    """`fid` -> FID, `inception_score` -> Inception score, `reverse_kl` -> Reverse KL."""
+    words = " ".join(word.upper() if word in ABBREVIATIONS else word for word in value.split("_"))
+    return words[:1].upper() + words[1:]
 
 
 def _constant(name: str, runs: Sequence[Run]) -> float | None:

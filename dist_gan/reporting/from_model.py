@@ -1,6 +1,6 @@
 """Sections of the page for which images are made: a grid for each class, and the nearest training images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dist_gan.errors import RunError
 from dist_gan.networks import Generator
 from dist_gan.reporting.elements import Element, element
 from dist_gan.reporting.pictures import encoded, spaced, tiles
-from dist_gan.reporting.reading import Run
+from dist_gan.reporting.reading import Run, why
 from dist_gan.run.restore import class_names, find_model, load_generator
 from dist_gan.sampling.samples import samples
 
 if TYPE_CHECKING:
+    from dist_gan.data.source import Progress
     from dist_gan.reporting.nearest import Nearest
 
 MOST_CLASSES = 20
@@ -50,7 +50,7 @@ def model_of(run: Run, trust_code: bool) -> Model | str:
         generator = load_generator(path, "cpu", trust_code=trust_code)
         return Model(generator, class_names(path), path, int(path.name.rpartition("-")[2]))
     except Exception as error:  # of the user's own code anything; the rest of the page does not need it
-        return _why(error)
+        return why(error)
 
 
 def classes_section(run: Run, model: Model | str, runs: int) -> Element:
@@ -66,7 +66,7 @@ def classes_section(run: Run, model: Model | str, runs: int) -> Element:
             tiles(_arrays(torch.cat(list(samples(model.generator, PER_CLASS, classes=c)))), ACROSS) for c in shown
         ]
     except Exception as error:  # as in `model_of`
-        return _said(_why(error))
+        return _said(why(error))
     pictures = encoded(sheets, BUDGET // runs)
     cells = [
         element(
@@ -84,18 +84,18 @@ def classes_section(run: Run, model: Model | str, runs: int) -> Element:
     return element("div", _said(said, pictures.note), element("div", *cells, class_="classes"))
 
 
-def neighbors_section(run: Run, model: Model | str, trust_code: bool, runs: int) -> Element:
-    """Generated images, each with its nearest training images. `runs`: how many share the bytes."""
+def neighbors_section(run: Run, model: Model | str, trust_code: bool, runs: int, progress: "Progress") -> Element:
+    """Generated images, each with its nearest training images. `runs`: how many share the bytes and the time."""
     if isinstance(model, str):
         return _said(model)
     try:
-        from dist_gan.reporting.nearest import nearest_in_pixels  # data needs fcntl, which not every system has
+        from dist_gan.reporting import nearest  # data needs fcntl, which not every system has
 
         generated = torch.cat(list(samples(model.generator, GENERATED)))
-        data = str(run.facts.get("data") or "")
-        found = nearest_in_pixels(generated, run.config, data, NEIGHBORS, trust_code)
+        data, seconds = str(run.facts.get("data") or ""), nearest.SECONDS / runs
+        found = nearest.nearest_images(generated, run.config, data, NEIGHBORS, trust_code, seconds, progress)
     except Exception as error:  # of the user's own data source anything
-        return _said(f"The training data was not compared: {_why(error)}")
+        return _said(f"The training data was not compared: {why(error)}")
     return _neighbors(generated, found, BUDGET // runs)
 
 
@@ -113,18 +113,39 @@ def _neighbors(generated: Tensor, found: "Nearest", budget: int) -> Element:
         urls, images = pictures.urls[own], sheets[own]
         cells = [element("figure", _picture(urls[0], "generated", images[0]), element("figcaption", "generated"))]
         for url, image, distance in zip(urls[1:], images[1:], distances, strict=True):
-            picture = _picture(url, f"training image at distance {distance:.1f}", image)
-            cells.append(element("figure", picture, element("figcaption", f"{distance:.1f}")))
+            picture = _picture(url, f"training image at distance {distance:.3g}", image)
+            cells.append(element("figure", picture, element("figcaption", f"{distance:.3g}", _share(distance, found))))
         rows.append(element("div", *cells, class_="neighbors"))
+    said = element("p", " ".join(_sentence(text) for text in (*_words(found), pictures.note) if text), class_="said")
+    return element("div", said, element("div", *rows, class_="neighborhoods"))
+
+
+def _share(distance: float, found: "Nearest") -> Element:
+    """How far that is, compared with held-out images."""
+    return element("small", f"{distance / found.held_out_distance:.2f}×") if found.held_out_distance > 0 else Element()
+
+
+def _words(found: "Nearest") -> Iterator[str]:
+    """What is seen, in sentences."""
     which = "all" if found.compared == found.total else f"{found.compared:,} evenly spaced ones of"
-    said = (
-        f"Each generated image (left), and those of {which} {found.total:,} training images whose pixels differ least. "
-        "Below each: the root of the mean squared difference of two pixels, in levels from 0 to 255."
+    yield (
+        f"Each generated image (left), and the {found.images.shape[1]} of {which} {found.total:,} training images that "
+        "are nearest to it"
     )
-    changed = (
-        "" if found.same_data else "The data is not the same as when the run was trained: its fingerprint differs."
-    )
-    return element("div", _said(said, pictures.note, changed), element("div", *rows, class_="neighborhoods"))
+    first = "The first number" if found.held_out_distance > 0 else "The number"
+    if found.view.network is None:
+        yield f"{first} is the root of the mean squared difference of two pixels, in levels from 0 to 255"
+    else:
+        yield f"{first} is the distance between the features that the network {found.view.name} sees in both"
+    if found.held_out_distance > 0:
+        yield (
+            f"The second one compares it with {found.held_out_distance:.3g}: so far is a real image that was not "
+            f"learnt from, in the median of {found.held_out} images of the test split, from its own nearest training "
+            "image. Copies would be far below 1×"
+        )
+    yield found.view.note
+    if not found.same_data:
+        yield "The data is not the same as when the run was trained: its fingerprint differs"
 
 
 def _said(*sentences: str) -> Element:
@@ -133,12 +154,6 @@ def _said(*sentences: str) -> Element:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
-def _why(error: Exception) -> str:
-    """One line of text for any error."""
-    lines = str(error).strip().splitlines()
-    return " ".join(lines) if isinstance(error, RunError) else f"{type(error).__name__}: {(lines or [''])[0]}"
 
 
 def _picture(url: str, alt: str, image: Image.Image) -> Element:

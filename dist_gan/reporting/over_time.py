@@ -12,7 +12,7 @@ from dist_gan.reporting.pictures import Encoded, about, encoded, spaced
 from dist_gan.reporting.reading import Run
 
 BUDGET = 4_200_000
-"""Bytes of all grids of a page, before they become text, which makes a third more of them."""
+"""Bytes of all grids and videos of a page, before they become text, which makes a third more of them."""
 REAL_BUDGET = 400_000
 """Bytes of the grids of real images."""
 MOST = 200
@@ -41,8 +41,8 @@ class _Shown:
     """Where its pictures begin among those of all runs."""
 
 
-def samples_of(runs: Sequence[Run]) -> Samples:
-    """The grids of all runs side by side, and the real images beside them."""
+def samples_of(runs: Sequence[Run], budget: int = BUDGET) -> Samples:
+    """The grids of all runs side by side, in `budget` bytes, and the real images beside them."""
     most = max(FEWEST, MOST // len(runs))
     shown: list[_Shown] = []
     files: list[Path] = []
@@ -53,7 +53,7 @@ def samples_of(runs: Sequence[Run]) -> Samples:
             files += [run.grids[images] for images in shown[-1].images]
     if not shown:
         return Samples()
-    pictures = encoded(files, BUDGET)
+    pictures = encoded(files, budget)
     result = Samples(notes=_notes(shown, pictures))
     cells = []
     for part in shown:

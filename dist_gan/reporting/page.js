@@ -51,6 +51,17 @@ function scrubber() {
   show();
 }
 
+// ---- videos
+
+function videos() { // play once they are in view, unless movement is unwelcome
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const watcher = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+    watcher.unobserve(entry.target);
+    entry.target.play().catch(() => {}); // a browser may forbid it: the controls are there
+  }));
+  document.querySelectorAll("video").forEach((video) => watcher.observe(video));
+}
+
 // ---- charts
 
 function load() { // plotly takes a second to start: only now, so that the page is there before
@@ -70,7 +81,7 @@ function charts() {
   const drawn = new Map(); // the element of a chart that was in view -> its data
 
   function lines(chart, hidden) {
-    return chart.lines.map((line, i) => ({
+    const all = chart.lines.map((line, i) => ({
       type: "scatter",
       mode: line.points ? "lines+markers" : "lines",
       name: plain(line.name),
@@ -81,6 +92,11 @@ function charts() {
       marker: { size: 4.5 },
       hovertemplate: `%{y:${chart.format}}`,
     }));
+    const best = chart.lines.flatMap((line, i) => (line.best ? [{
+      type: "scatter", mode: "markers", x: [line.best[0]], y: [line.best[1]], visible: !hidden.has(i), hoverinfo: "skip",
+      marker: { symbol: "star", size: 13, color: color(`--c${line.color % COLORS}`), line: { color: color("--card"), width: 1 } },
+    }] : []));
+    return [...all, ...best];
   }
 
   function layout(chart, log) {
@@ -105,7 +121,7 @@ function charts() {
       },
       yaxis: {
         ...axis, type: log ? "log" : "linear", tickformat: log ? ".2~g" : chart.format, nticks: 6, automargin: true,
-        rangemode: chart.zero ? "tozero" : "normal", title: { text: plain(chart.unit), standoff: 8, font: { size: 12 } },
+        rangemode: chart.range, title: { text: plain(chart.unit), standoff: 8, font: { size: 12 } },
       },
       shapes: marks.map((mark) => ({
         type: "line", x0: mark.x, x1: mark.x, yref: "paper", y0: 0, y1: 1,
@@ -166,4 +182,5 @@ function charts() {
 }
 
 scrubber();
+videos();
 charts();

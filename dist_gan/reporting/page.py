@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dist_gan import __version__
 from dist_gan.errors import ConfigError
@@ -14,9 +14,17 @@ from dist_gan.reporting.configs import differences
 from dist_gan.reporting.elements import Element, element, script_data, table, text, together
 from dist_gan.reporting.from_model import classes_section, model_of, neighbors_section
 from dist_gan.reporting.head import runs_section
-from dist_gan.reporting.over_time import Samples, samples_of
+from dist_gan.reporting.over_time import BUDGET, Samples, samples_of
 from dist_gan.reporting.reading import Run, when
 from dist_gan.reporting.thinning import points_each
+from dist_gan.reporting.videos import videos_of
+
+if TYPE_CHECKING:
+    from dist_gan.data.source import Progress  # data needs fcntl, which not every system has
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
 
 
 class Section(NamedTuple):
@@ -27,20 +35,22 @@ class Section(NamedTuple):
     content: Element
 
 
-def page(runs: Sequence[Run], trust_code: bool = False) -> str:
-    """The whole page as HTML, about any number of runs.
+def page(runs: Sequence[Run], trust_code: bool = False, progress: "Progress" = _silent) -> str:
+    """The whole page as HTML, about any number of runs. `progress` is called where it takes long.
 
     Raises:
         ConfigError: plotly is not installed.
     """
     plotly = _plotly()
     charts = charts_of(runs)
-    samples = samples_of(runs)
+    videos = videos_of(runs)
+    samples = samples_of(runs, BUDGET - videos.size)
     sections = [
         *_section("samples", "Samples over time", samples.section),
+        *_section("video", "Training as a video", videos.section),
         *(Section(*parts) for parts in chart_sections(charts)),
         *_section("health", "Health notes", health_section(runs)),
-        *_model_sections(runs, trust_code),
+        *_model_sections(runs, trust_code, progress),
         *_section("configs", "Configuration" if len(runs) == 1 else "What differs", _configs(runs)),
         *_section("more", "More", more_section(charts)),
     ]
@@ -87,7 +97,7 @@ def _header(title: str, sections: Sequence[Section]) -> Element:
     return element("header", element("h1", title), made, element("nav", *links))
 
 
-def _model_sections(runs: Sequence[Run], trust_code: bool) -> Iterator[Section]:
+def _model_sections(runs: Sequence[Run], trust_code: bool, progress: "Progress") -> Iterator[Section]:
     models = [model_of(run, trust_code) for run in runs]
     conditional = [
         (run, model)
@@ -98,7 +108,8 @@ def _model_sections(runs: Sequence[Run], trust_code: bool) -> Iterator[Section]:
         content = [(run, classes_section(run, model, len(conditional))) for run, model in conditional]
         yield Section("classes", "Classes", _by_run(content, runs))
     near = [
-        (run, neighbors_section(run, model, trust_code, len(runs))) for run, model in zip(runs, models, strict=True)
+        (run, neighbors_section(run, model, trust_code, len(runs), progress))
+        for run, model in zip(runs, models, strict=True)
     ]
     yield Section("nearest", "Nearest training images", _by_run(near, runs))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dist_gan.config.reading import read_yaml
 from dist_gan.distributed.timing import VANISHED_SECONDS
-from dist_gan.errors import ConfigError
+from dist_gan.errors import ConfigError, RunError
 from dist_gan.run.listing import checkpoints_in, entries_of, unreadable
 from dist_gan.run.scores import best_first, best_key, images_of, read_scores
 
@@ -141,7 +141,7 @@ def _read_checkpoints(run: Run) -> None:
     scores = read_scores(run.path)
     for best in best_first(run.path, checkpoints_in(run.path / "checkpoints"))[:1]:
         key = best_key(run.path)
-        run.best = Best(images_of(best), key, float(scores[images_of(best)][key]))
+        run.best = Best(images_of(best), key, scores[images_of(best)][key])
 
 
 def _read_metrics(run: Run) -> None:
@@ -156,6 +156,9 @@ def _read_metrics(run: Run) -> None:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 with suppress(OverflowError):  # an integer that no float holds
                     columns.setdefault(name, {})[images] = float(value)
+    for images, numbers in read_scores(run.path).items():  # `dist_gan.score` writes them nowhere else
+        for name, value in numbers.items():
+            columns.setdefault(name, {})[images] = value
     run.columns = {name: dict(sorted(column.items())) for name, column in columns.items()}
 
 
@@ -214,6 +217,12 @@ def _text(path: Path) -> str:
 def finite(values: Iterable[float]) -> list[float]:
     """Those that are neither NaN nor infinite."""
     return [value for value in values if math.isfinite(value)]
+
+
+def why(error: Exception) -> str:
+    """One line of text for any error."""
+    lines = str(error).strip().splitlines()
+    return " ".join(lines) if isinstance(error, RunError) else f"{type(error).__name__}: {(lines or [''])[0]}"
 
 
 def when(seconds: Any) -> str:

@@ -9,7 +9,7 @@ from dist_gan.game.game import Game
 from dist_gan.run.evaluate import Opened, evaluations
 from dist_gan.run.events import Checkpoints, Event, Metrics, Pictures
 from dist_gan.run.folder import RunFolder
-from dist_gan.run.health import Notes, Symptoms
+from dist_gan.run.health import Notes, Symptoms, note_events
 from dist_gan.run.resume import ResumePoint
 from dist_gan.sampling.generate import sample_classes, sample_latents
 
@@ -26,6 +26,7 @@ def events_of(
 ) -> list[Event]:
     """In the order in which they happen: an evaluation may ask for a checkpoint, or find that the run is to stop."""
     checkpoints = Checkpoints(config.save.every)
+    folder = RunFolder(Path(config.run))
     judged = evaluations(
         opened,
         config,
@@ -33,10 +34,11 @@ def events_of(
         metrics,
         checkpoints,
         console,
-        lambda: Symptoms(notes, RunFolder(Path(config.run))) if notes else None,
+        lambda: Symptoms(notes, folder) if notes else None,
+        folder if game.processes.is_first else None,
     )
     pictures = _pictures(config, game)
-    noting = notes.events(metrics, pictures) if notes else []
+    noting = note_events(metrics, pictures, notes) if config.track.health else []
     return [*judged, metrics, pictures, *noting, checkpoints, *more]
 
 

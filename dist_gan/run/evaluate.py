@@ -1,7 +1,7 @@
 """Metrics of images as events of a run: which are asked for, when they happen, and where their numbers go."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dist_gan.config.schema import Config
@@ -10,17 +10,19 @@ from dist_gan.data import Dataset
 from dist_gan.data.source import Reading
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.stopping import Stopping
+from dist_gan.errors import EvaluationFailed
 from dist_gan.game.game import Game
 from dist_gan.metrics.evaluation import Evaluation, Pause
 from dist_gan.metrics.extract import Source
 from dist_gan.metrics.fakes import Fakes
-from dist_gan.metrics.features import FeatureNetwork, Features
+from dist_gan.metrics.features import Features
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.protocol import rows_of
 from dist_gan.metrics.reference import Cache
 from dist_gan.metrics.tasks import Reals
 from dist_gan.run.events import Checkpoints, Event, Metrics
+from dist_gan.run.folder import RunFolder
 from dist_gan.run.health import Symptoms
 from dist_gan.run.records import Records
 
@@ -82,21 +84,29 @@ class Evaluate(Event):
 
     def happen(self, game: Game, records: Records) -> None:
         """Computed by all ranks. Where a signal stops it, it happens again when the run goes on."""
-        begun = time.perf_counter()
+        begun, better = time.perf_counter(), False
         try:
-            numbers = self.evaluation.run(self._sources(game), self.symptoms.look if self.symptoms else None)
+            look = self.symptoms.look if self.symptoms else None
+            numbers = self.evaluation.run(self._sources(game), look, self._failed)
         except Interrupted:
             self.console.say("the evaluation ends before its time; it is made when the run goes on")
             return
         finally:
             self.metrics.leave_out(time.perf_counter() - begun)
-        if not numbers:  # rank 0 has them
-            return
+        if numbers:  # on rank 0
+            better = self._record(game, records, numbers)
+        self.checkpoints.wanted |= game.processes.broadcast(better)
+
+    def _record(self, game: Game, records: Records, numbers: dict[str, float]) -> bool:
+        """Returns whether the game is better than every checkpoint."""
         self.console.columns((f"at {game.images_seen:,} images", "", "computed of"), rows_of(numbers))
-        if records.scores(game.images_seen, numbers, self.best):
-            self.checkpoints.wanted = True
+        better = records.scores(game.images_seen, numbers, self.best)
         if self.symptoms:
-            self.symptoms.note(game.images_seen, self.evaluation.names(), records)
+            self.symptoms.note(game.images_seen, self.evaluation.names(), numbers, records)
+        return better
+
+    def _failed(self, error: EvaluationFailed) -> None:
+        self.console.warn(f"{error}. Training goes on without it")
 
     def _sources(self, game: Game) -> dict[str, Source]:
         found: dict[str, Source] = {}
@@ -113,7 +123,6 @@ class Opened:
     """What the metrics of a config need, found before anything of the run is written."""
 
     metrics: Sequence[Metric]
-    networks: Mapping[Features, FeatureNetwork]
     reals_of: Callable[[str], Reals]
     evaluation_of: Callable[[Sequence[Metric]], Evaluation]
 
@@ -147,12 +156,11 @@ def open_evaluations(
 
     def reals_of(split: str) -> Reals:
         if split not in reals:
-            own = str(getattr(config.data, "split", "train"))
-            if split in ("", own):
-                reals[split] = Reals(dataset, own)
+            if split in ("", str(getattr(config.data, "split", "train"))):
+                reals[split] = Reals(dataset, config.data)
             else:
                 source = config.data.model_copy(update={"split": split})
-                reals[split] = Reals(processes.on_all_ranks(lambda: source.open(processes.device, reading)), split)
+                reals[split] = Reals(processes.on_all_ranks(lambda: source.open(processes.device, reading)), source)
         return reals[split]
 
     cache = Cache(console.warn)
@@ -163,7 +171,7 @@ def open_evaluations(
     kept = [metric for metric in config.evaluate if metric.features in networks]
     for line in evaluation_of(kept).unwise():
         console.warn(line)
-    return Opened(kept, networks, reals_of, evaluation_of)
+    return Opened(kept, reals_of, evaluation_of)
 
 
 def evaluations(
@@ -174,10 +182,13 @@ def evaluations(
     checkpoints: Checkpoints,
     console: Console,
     symptoms: Callable[[], Symptoms | None],
+    folder: RunFolder | None,
 ) -> list[Evaluate]:
     """The events: one for all metrics with the same `every`. `scored`: what is known where the run goes on; `symptoms`
-    makes what judges the health of each."""
+    makes what judges the health of each; `folder`: the run's, on rank 0."""
     best = _best_key(opened, config, console)
+    if folder is not None:
+        folder.compare_by(best)
     events = []
     for every in dict.fromkeys(metric.every for metric in opened.metrics):
         evaluation = opened.evaluation_of([metric for metric in opened.metrics if metric.every == every])
@@ -207,7 +218,10 @@ def _best_key(opened: Opened, config: Config, console: Console) -> Best | None:
         console.warn(f"save.best: no checkpoint is kept by {config.save.best}, which is left out")
         return None
     names = opened.evaluation_of([metric]).names()
-    return next((key, higher) for key, (value, higher) in names.items() if value == name)
+    found = next(((key, higher) for key, (value, higher) in names.items() if value == name), None)
+    if found is None:
+        console.warn(f"save.best: no checkpoint is kept by {config.save.best}, which is not known for this data")
+    return found
 
 
 def _pause(processes: Processes, stopping: Stopping, console: Console) -> Pause:

@@ -1,6 +1,7 @@
 """A run's folder: its lock, its config, its state, its metrics, and notes on its health.
 
-run/  config.yaml  status.json  metrics.jsonl  notes.jsonl  samples/  checkpoints/  lock  stacks/ (of a run that hung)
+run/  config.yaml  status.json  metrics.jsonl  scores.json  notes.jsonl  samples/  checkpoints/  lock
+      stacks/ (of a run that hung)
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from dist_gan.distributed.timing import STATUS_SECONDS
 from dist_gan.errors import ConfigError
 from dist_gan.run.listing import unreadable
 from dist_gan.run.scores import FILE as SCORES
-from dist_gan.run.scores import text_until, text_with
+from dist_gan.run.scores import text_compared, text_until, text_with
 
 ENDING = ("reason", "rank", "exit_code")
 """The keys of status.json about how an attempt ended."""
@@ -184,6 +185,12 @@ class RunFolder:
         """Add numbers to scores.json; see `text_with`. On a full disk the old one stays."""
         with contextlib.suppress(OSError), _one_at_a_time(self.path):
             replace(self.scores, text_with(self.path, images_seen, numbers, best))
+
+    def compare_by(self, best: tuple[str, bool] | None) -> None:
+        """From now on the best checkpoint is the one with the best value of this number; None: none is."""
+        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+            if (text := text_compared(self.path, best)) is not None:
+                replace(self.scores, text)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. If the disk is full, the line is kept and written before the next one."""

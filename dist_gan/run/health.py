@@ -4,6 +4,7 @@ On rank 0 alone: nothing is communicated, nothing that is learnt depends on it, 
 in dist_gan/metrics/health.py and health_images.py; how it is shown and kept in `Records.note`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -13,7 +14,7 @@ from dist_gan.config.schema import Config
 from dist_gan.data import Batch
 from dist_gan.game.game import Game
 from dist_gan.metrics.health import Again, Finding, Health, Judge, stalled
-from dist_gan.metrics.health_images import checkerboard, constant, gray
+from dist_gan.metrics.health_images import checkerboard, constant, copied, gray
 from dist_gan.metrics.metric import Metric, Summary
 from dist_gan.metrics.symptoms import symptoms
 from dist_gan.run.events import Event, Metrics, Pictures
@@ -56,10 +57,6 @@ class Notes:
         self._count = min(MOST_REALS, config.sample.count)
         self._reals: list[Tensor] = []
 
-    def events(self, metrics: Metrics, pictures: Pictures) -> list[Event]:
-        """Those that judge what `metrics` and `pictures` have just made; they come after them."""
-        return [LineNotes(metrics, self), PictureNotes(pictures, self)]
-
     def watching(self, batches: Batches) -> Batches:
         """The same batches, of whose first images a copy is kept."""
 
@@ -81,18 +78,26 @@ class Notes:
         return self._count - sum(map(len, self._reals))
 
 
+def note_events(metrics: Metrics, pictures: Pictures, notes: Notes | None) -> list[Event]:
+    """Those that judge what `metrics` and `pictures` have just made; they come after them. `notes`: None on all ranks
+    but the first, where nothing happens: the ranks go through the same phases all the same."""
+    return [LineNotes(metrics, notes), PictureNotes(pictures, notes)]
+
+
 class LineNotes(Event):
     """Judges each line of metrics."""
 
     name = "the notes on the metrics"
     at_stop = True
 
-    def __init__(self, metrics: Metrics, notes: Notes) -> None:
+    def __init__(self, metrics: Metrics, notes: Notes | None) -> None:
         self.metrics = metrics
         self.notes = notes
         self.every = metrics.every
 
     def happen(self, game: Game, records: Records) -> None:
+        if self.notes is None:
+            return
         for finding in self.notes.health.observe(game.images_seen, self.metrics.last):
             records.note(game.images_seen, finding)
 
@@ -102,13 +107,15 @@ class PictureNotes(Event):
 
     name = "the notes on the pictures"
 
-    def __init__(self, pictures: Pictures, notes: Notes) -> None:
+    def __init__(self, pictures: Pictures, notes: Notes | None) -> None:
         self.pictures = pictures
         self.notes = notes
-        self.again = Again(notes.judge, notes.images)
+        self.again = Again(notes.judge, notes.images) if notes else None
         self.every = pictures.every
 
     def happen(self, game: Game, records: Records) -> None:
+        if self.notes is None or self.again is None:
+            return
         images, reals = self.pictures.last, self.notes.reals()
         if images is None or reals is None or game.images_seen < self.again.patience:
             return
@@ -121,23 +128,42 @@ class Symptoms:
     """Judges what the evaluations of one event have seen, on rank 0."""
 
     def __init__(self, notes: Notes, folder: RunFolder) -> None:
-        self.again = Again(notes.judge, notes.images)
         self.folder = folder
+        self._again: dict[str, Again] = defaultdict(lambda: Again(notes.judge, notes.images))
+        """By what is judged: the images, or the number with this name."""
         self._found: list[Finding] = []
 
     def look(self, metric: Metric, fakes: Summary, reals: Summary) -> None:
         """What a metric is computed of."""
         self._found += symptoms(fakes, reals)
 
-    def note(self, images_seen: int, names: Mapping[str, tuple[str, bool]], records: Records) -> None:
-        """Say what was found, and which numbers stand still. `names`: of the numbers, short, and whether higher is
-        better."""
-        found, self._found = self._found, []
-        history = read_scores(self.folder.path)
-        standing = [
-            stalled([(n, numbers[key]) for n, numbers in history.items() if key in numbers], higher, name)
-            for key, (name, higher) in names.items()
-            if not name.endswith("_std")
-        ]
-        for finding in self.again.pass_on(images_seen, [*{f.kind: f for f in found}.values(), *standing]):
-            records.note(images_seen, finding)
+    def note(
+        self,
+        images_seen: int,
+        names: Mapping[str, tuple[str, bool]],
+        numbers: Mapping[str, float],
+        records: Records,
+    ) -> None:
+        """Say what was found.
+
+        Args:
+            images_seen: by the run.
+            names: of all numbers, their short ones, and whether higher is better.
+            numbers: what this evaluation gave.
+            records: where it is said.
+        """
+        found: dict[str, list[Finding | None]] = {"": list({f.kind: f for f in self._found}.values())}
+        self._found = []
+        try:
+            history = read_scores(self.folder.path)
+        except OSError:
+            history = {}
+        for key, (name, higher) in names.items():
+            if not name.endswith("_std"):
+                values = [(images, known[key]) for images, known in history.items() if key in known]
+                found[key] = [stalled(values, higher, name)]
+            if name == "nearest_ratio" and key in numbers:
+                found[""].append(copied(numbers[key]))
+        for what, own in found.items():
+            for finding in self._again[what].pass_on(images_seen, own):
+                records.note(images_seen, finding)

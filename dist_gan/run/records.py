@@ -101,8 +101,12 @@ class RunRecords(Records):
         if best is None or best[0] not in numbers:
             return False
         key, higher = best
-        known = read_scores(self.folder.path)
-        others = [known.get(images_of(path), {}) for path in existing(self.folder.checkpoints)]
+        try:
+            known = read_scores(self.folder.path)
+            others = [known.get(images_of(path), {}) for path in existing(self.folder.checkpoints)]
+        except OSError as error:
+            self.console.warn(f"whether this is the best checkpoint is not known ({error})")
+            return False
         own, sign = numbers[key], -1 if higher else 1
         return all(sign * own < sign * other[key] for other in others if key in other)
 

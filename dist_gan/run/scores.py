@@ -11,15 +11,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dist_gan.errors import ConfigError
-from dist_gan.run.listing import checkpoints_in
+from dist_gan.errors import ConfigError, InputOutputError
+from dist_gan.run.listing import checkpoints_in, unreadable
 
 FILE = "scores.json"
 
 
 def read_scores(run: Path) -> dict[int, dict[str, float]]:
-    """Images seen -> numbers by their full names; empty where nothing was evaluated."""
-    return {int(images): dict(numbers) for images, numbers in _read(run).items() if images.isdecimal()}
+    """Images seen -> numbers by their full names; empty where nothing was evaluated. What is no number is left out."""
+    return {
+        int(images): {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
+        for images, numbers in _read(run).items()
+        if images.isdecimal() and isinstance(numbers, dict)
+    }
 
 
 def text_with(run: Path, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None = None) -> str:
@@ -30,6 +34,15 @@ def text_with(run: Path, images_seen: int, numbers: Mapping[str, float], best: t
         found["best"] = {"key": best[0], "higher": best[1]}
     found[str(images_seen)] = {**found.get(str(images_seen), {}), **numbers}
     return _text(found)
+
+
+def text_compared(run: Path, best: tuple[str, bool] | None) -> str | None:
+    """scores.json with `best` as the number by which checkpoints are compared; None where nothing changes."""
+    before = _read(run)
+    found = {key: value for key, value in before.items() if key != "best"}
+    if best is not None:
+        found = {"best": {"key": best[0], "higher": best[1]}, **found}
+    return None if found == before else _text(found)
 
 
 def text_until(run: Path, images_seen: int) -> str | None:
@@ -97,10 +110,16 @@ def _is_later(images: str, images_seen: int) -> bool:
 
 
 def _read(run: Path) -> dict[str, Any]:
+    """Empty where there is no file. Raises InputOutputError where it cannot be read: what is there must not be lost."""
+    path = run / FILE
     try:
-        found = json.loads((run / FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError as error:
+        raise InputOutputError(f"{path} is damaged ({error}). Correct it, or delete it") from None
     return found if isinstance(found, dict) else {}
 
 

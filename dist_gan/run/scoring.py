@@ -18,6 +18,7 @@ from dist_gan.data.source import Reading
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import METRICS, AnyMetric
+from dist_gan.metrics.classified import ClassAccuracy
 from dist_gan.metrics.evaluation import Evaluation, Pause
 from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.metric import Metric
@@ -36,6 +37,7 @@ DEFAULT_FEATURES = "efficientnet_lite0"
 SETS = ("mnist", "fashion_mnist", "cifar10", "stacked_mnist")
 """Data sets that can be named in place of a folder."""
 Numbers = dict[str, float]
+METRIC_LIST: TypeAdapter[tuple[Metric, ...]] = TypeAdapter(tuple[AnyMetric, ...])
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,19 @@ def metrics_asked(
     Raises:
         ConfigError: there is no such metric, or a value cannot be used.
     """
-    tree: Any = [metric.model_dump(mode="json") for metric in given]
+    tree: Any = METRIC_LIST.dump_python(tuple(given), mode="json")
     if names is not None and names.lstrip().startswith(("[", "{")):
         tree = read_yaml(names)
     elif names is not None or not tree:
         tree = [{"name": name} for name in dict.fromkeys(map(_metric, (names or DEFAULT).split(",")))]
-    usual = given[0].model_dump(mode="json")["features"] if given else DEFAULT_FEATURES
+    usual = tree[0]["features"] if given else DEFAULT_FEATURES
     for item in tree if isinstance(tree, list) else []:
         if isinstance(item, dict):
             item.setdefault("features", usual)
             item.update({"features": read_yaml(features)} if features is not None else {})
             item.update({key: value for key, value in changes.items() if value is not None})
     try:
-        return list(TypeAdapter(tuple[AnyMetric, ...]).validate_python(tree))
+        return list(METRIC_LIST.validate_python(tree))
     except ValidationError as error:
         lines = [_mistake(each, tree) for each in error.errors(include_url=False)]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
@@ -109,9 +111,11 @@ def score_run(
     paths = processes.on_all_ranks(lambda: _checkpoints(run, which, work.warn))
     config = processes.on_all_ranks(lambda: parse(checkpoint.read(paths[-1]).config, "run" if trust_code else "known"))
     asked = processes.on_all_ranks(lambda: metrics(config))
+    if not config.networks.is_conditional:
+        _no_classes(asked, f"{run} is not conditional")
     dataset = work.opened(config.data)
     evaluation = _evaluation(asked, config.data, dataset, work)
-    reals = evaluation.order_of(Reals(dataset, ""))
+    reals = evaluation.order_of(Reals(dataset, config.data))
     for path in paths:
         sources = {
             weights: Fakes(network, config.seed, reals).source
@@ -126,9 +130,15 @@ def score_images(images: Source, against: Source, metrics: list[Metric], work: W
     """The numbers of images against others, on rank 0. Raises ConfigError on all ranks alike."""
     dataset = work.opened(images)
     others = work.opened(against)
+    _no_classes(metrics, "images of a folder were made for no class")
     counted = [metric.model_copy(update={"images": len(dataset)}) for metric in metrics]
     evaluation = _evaluation(counted, against, others, work, weights="images")
     return evaluation.run(dict.fromkeys(evaluation.weights(), RealOrder(dataset).source))
+
+
+def _no_classes(metrics: Sequence[Metric], why: str) -> None:
+    if any(isinstance(metric, ClassAccuracy) for metric in metrics):
+        raise ConfigError(f"metrics: class_accuracy judges the classes that were asked for, and {why}. Leave it out")
 
 
 def source_named(text: str, key: str, size: str | None) -> Source:
@@ -177,14 +187,14 @@ def _is_turned(image: Image.Image) -> bool:
 def _evaluation(
     metrics: Sequence[Metric], source: Source, dataset: Dataset, work: Work, weights: str = ""
 ) -> Evaluation:
-    own = str(getattr(source, "split", "train"))
-    known = {"": Reals(dataset, own), own: Reals(dataset, own)}
+    known = {"": Reals(dataset, source), str(getattr(source, "split", "train")): Reals(dataset, source)}
 
     def reals_of(split: str) -> Reals:
         if split not in known:
             if not hasattr(source, "split"):
-                raise ConfigError(f"split: {getattr(source, 'name', 'this data')} has no splits. Leave it out")
-            known[split] = Reals(work.opened(source.model_copy(update={"split": split})), split)
+                raise ConfigError(f"split: {getattr(source, 'name', 'this data')} has no split {split!r}. Leave it out")
+            other = source.model_copy(update={"split": split})
+            known[split] = Reals(work.opened(other), other)
         return known[split]
 
     networks = open_networks((metric.features for metric in metrics), work.processes, None, work.reading.progress)  # type: ignore[attr-defined]

@@ -124,6 +124,8 @@ def _debug(config: Config, around: _Around) -> Result:
     debug.watch_everything()
     half, full = (debug.shortened(config, updates) for updates in (debug.UPDATES // 2, debug.UPDATES))
     debug.clear(Path(half.run))
+    if config.evaluate:
+        print("debug: evaluate is left out; python -m dist_gan.score computes its metrics of any run")
     checks = debug.Checks()
     checks.passed += check_own_parts(config)
     around = replace(around, watch=checks)

@@ -66,10 +66,11 @@ def check_video(path: Path, fps: int) -> None:
         raise ConfigError(f"fps: a GIF has at most {GIF_FPS} frames a second, got {fps}. Give fewer, or a name in .mp4")
 
 
-def training_video(sample_pictures: Sequence[Path], path: Path, fps: int) -> None:
+def training_video(sample_pictures: Sequence[Path], path: Path, fps: int, side: int = 0) -> None:
     """A run's pictures of fixed latents, in the order given -> a video of its training; the last one stays a second.
 
-    Pictures that are smaller than the largest one have black beside and below them.
+    Pictures that are smaller than the largest one have black beside and below them. `side`: where the largest one is
+    wider or higher than this many pixels, all are scaled down by the factor that brings it there; 0: none are.
 
     Raises:
         ConfigError: there are no pictures, one of them cannot be read, or as `check_video`.
@@ -83,8 +84,10 @@ def training_video(sample_pictures: Sequence[Path], path: Path, fps: int) -> Non
         with _opened(picture) as image:
             sizes.append(image.size)
     width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    factor = min(1, side / max(width, height)) if side else 1
+    width, height = _scaled(width, height, factor)
     order = itertools.chain(sample_pictures, itertools.repeat(sample_pictures[-1], fps - 1))
-    save_video((_framed(picture, width, height) for picture in order), path, fps)
+    save_video((_framed(picture, width, height, factor) for picture in order), path, fps)
 
 
 def _opened(picture: Path) -> Image.Image:
@@ -94,10 +97,17 @@ def _opened(picture: Path) -> Image.Image:
         raise ConfigError(f"video: {picture} cannot be read ({error.strerror or error})") from None
 
 
-def _framed(picture: Path, width: int, height: int) -> Tensor:
+def _scaled(width: int, height: int, factor: float) -> tuple[int, int]:
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _framed(picture: Path, width: int, height: int, factor: float) -> Tensor:
     """uint8 [3, height, width]"""
     with _opened(picture) as image:
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        size = _scaled(*image.size, factor)
+        shown = image.convert("RGB")
+        shown = shown if size == image.size else shown.resize(size, Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1)
     frame = pixels.new_zeros(3, height, width)
     frame[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     return frame

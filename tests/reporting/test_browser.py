@@ -29,7 +29,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     folder = tmp_path_factory.mktemp("pages")
     runs = [folder / "a/run", folder / "b/run"]
     for path, seed in zip(runs, (0, 1), strict=True):
-        assert run(path, 2560, f"seed={seed}", small=[*SMALL, "networks.conditional=true"]) == 0
+        judged = "evaluate=[{name: fid, features: {name: pixels, side: 4}, images: 60, every: 640}]"
+        more = (judged, "save.best=fid", "save.keep=9")
+        assert run(path, 2560, f"seed={seed}", *more, small=[*SMALL, "networks.conditional=true"]) == 0
         note = {"images": 1280, "kind": "saturated", "text": "D is <b>right</b> & sure.", "advice": "Do less."}
         (path / "notes.jsonl").write_text(json.dumps(note))
     found = Pages(runs[0], folder / "one.html", folder / "two.html")
@@ -107,6 +109,7 @@ def test_the_slider_moves_through_time(one: Any, pages: Pages) -> None:
 
 def test_charts_have_the_points_of_metrics_jsonl(one: Any, pages: Pages) -> None:
     rows = [json.loads(line) for line in (pages.run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "D/loss" in row]  # others are of evaluations
     assert len(rows) >= 4
     for title, columns in {
         "Losses": ("D/loss", "G/loss"),
@@ -156,6 +159,34 @@ def test_notes_are_marked_where_they_happened(one: Any) -> None:
     assert (
         one.execute_script("return document.querySelector('.notes').innerText").count("D is <b>right</b> & sure.") == 1
     )
+
+
+def test_the_video_plays_once_it_is_in_view_unless_movement_is_unwelcome(window: Any, pages: Pages) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'dist_gan[video]'")
+    opened(window, pages.one)
+    until(window, "document.querySelector('video').readyState >= 2")
+    show = "document.querySelector('video').scrollIntoView({block: 'center', behavior: 'instant'})"
+    playing = "document.querySelector('video').currentTime > 0"
+    window.execute_script(show)
+    until(window, playing)
+    assert complaints(window) == []
+    still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": still})
+    window.get(pages.one.as_uri())
+    until(window, "document.querySelector('video').readyState >= 2")
+    window.execute_script(show)
+    window.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert window.execute_script("return document.querySelector('video').paused")
+
+
+def test_the_best_checkpoint_has_a_star(one: Any) -> None:
+    box = chart(one, "FID")
+    lines = one.execute_script(
+        "return arguments[0].querySelector('.plot')._fullData.map(t => [t.mode, t.x.length])", box
+    )
+    assert lines == [["lines+markers", 4], ["markers", 1]]
+    assert "★" in box.text
+    assert complaints(one) == []
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from dist_gan.metrics.protocol import Protocol
+from dist_gan.reporting.chart_sections import chart_sections
 from dist_gan.reporting.charts import charts_of, data_of
 from dist_gan.reporting.elements import element, script_data, text
 from dist_gan.reporting.pictures import LEVELS, encoded, spaced, tiles
 from dist_gan.reporting.reading import read_runs
 from dist_gan.reporting.thinning import packed, points_each, thinned
+from dist_gan.run.folder import RunFolder
 from tests.reporting.made import made, picture, write_lines
 
 
@@ -145,6 +147,39 @@ def test_two_protocols_are_never_joined(tmp_path: Path) -> None:
     assert all(line.protocol in line.name for line in fid.lines)
     assert len({(line.color, line.dash) for line in fid.lines}) == 3
     assert kid.caption == first.text()
+
+
+def test_the_best_checkpoint_is_marked_in_its_own_line(tmp_path: Path) -> None:
+    protocol = Protocol("digits", "0a1b2c3d", "none", 5000, "ema", 60000, "train", "1a2b3c4d")
+    other = protocol._replace(fakes=100)
+    folder = made(tmp_path / "run")
+    for images, value in ((64, 9.0), (128, 7.0), (192, 8.0)):
+        (folder / f"checkpoints/images-{images:012d}").mkdir(parents=True)
+        numbers = {protocol.key("fid"): value, other.key("fid"): -value, protocol.key("reverse_kl"): 0.5}
+        RunFolder(folder).score(images, numbers, best=(protocol.key("fid"), False))
+    runs = read_runs([folder])
+    charts = charts_of(runs)
+    assert [chart.title for chart in charts.evaluation] == ["FID", "Reverse KL"]
+    assert [line.best for line in charts.evaluation[0].lines] == [128, None]
+    assert "The best checkpoint" in charts.evaluation[0].caption
+    drawn = data_of(charts, runs)["charts"]
+    assert [line.get("best") for line in drawn[0]["lines"]] == [[128, 7.0], None]
+    assert [chart["range"] for chart in drawn[:2]] == ["normal", "nonnegative"]
+    (_, _, html), *_ = chart_sections(charts)
+    assert '<th scope="col">best checkpoint</th>' in html
+    assert html.count('class="best"') == 1
+
+
+def test_numbers_of_one_checkpoint_are_a_table(tmp_path: Path) -> None:
+    key = Protocol("digits", "0a1b2c3d", "none", 5000, "ema").key("inception_score")
+    folder = made(tmp_path / "run")
+    RunFolder(folder).score(192, {key: 9.0})
+    (name, _, html), *_ = chart_sections(charts_of(read_runs([folder])))
+    assert name == "evaluation"
+    assert "<table" in html
+    assert "data-chart" not in html
+    assert "<details" not in html
+    assert '<th scope="col">protocol</th><th scope="col">value</th></tr>' in html
 
 
 def test_missing_columns_are_left_out_and_others_have_a_place(tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_the_best_checkpoint_and_the_newest_facts(tmp_path: Path) -> None:
     assert run.checkpoints == [64, 128, 192]
 
 
+def test_numbers_of_evaluations_and_of_the_score_command(tmp_path: Path) -> None:
+    """The former are in both files, the latter in scores.json alone; what is damaged in it is left out."""
+    folder = made(tmp_path / "run", lines=0)
+    write_lines(folder, {"images": 64, "fid": 30.0}, {"images": 192, "fid": 20.0})
+    for images, numbers in ((192, {"fid": 20.0}), (128, {"fid": 10.0, "kid": 1}), (64, {"fid": 30.0})):
+        RunFolder(folder).score(images, numbers)
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps({**scores, "256": 7, "320": {"fid": "x"}, "best": {"key": 5}}))
+    (run,) = read_runs([folder])
+    assert {name: list(column.items()) for name, column in run.columns.items()} == {
+        "fid": [(64, 30.0), (128, 10.0), (192, 20.0)],
+        "kid": [(128, 1.0)],
+    }
+    assert run.best is None
+
+
 def test_notes_by_images(tmp_path: Path) -> None:
     folder = made(tmp_path / "run")
     rows = [{"images": 9, "kind": "b", "text": "B", "advice": "c"}, {"images": 5, "text": "A"}, {"images": 5}, 7]

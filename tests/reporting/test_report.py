@@ -15,7 +15,7 @@ from dist_gan.data.source import Resident
 from dist_gan.errors import ConfigError
 from dist_gan.randomness import CPU
 from dist_gan.reporting import nearest
-from dist_gan.reporting.nearest import nearest_in_pixels
+from dist_gan.reporting.nearest import nearest_images
 from tests.reporting.made import made
 from tests.support.commands import command
 from tests.support.runs import SMALL, run
@@ -105,7 +105,7 @@ def test_images_of_each_class_and_their_neighbors(conditional: Path, tmp_path: P
     assert "for all 4 classes" in html
     assert html.count('class="neighbors"') == 8
     assert html.count('alt="training image at distance') == 8 * 5
-    assert "those of all 1,024 training images" in html
+    assert "the 5 of all 1,024 training images that are nearest to it. The number is the root" in html
 
 
 @plotly
@@ -151,7 +151,7 @@ def test_neighbors_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(nearest, "AT_ONCE", 64)
     images = images_of(1000)
     asked = torch.cat([images[[17, 503]], 255 - images[[5]]])
-    found = nearest_in_pixels(asked, GENERATED, "", 4, trust_code=False)
+    found = nearest_images(asked, GENERATED, "", 4, trust_code=False)
     everything = (asked[:, None].double() - images[None].double()).square().flatten(2).mean(2).sqrt()
     distances, order = everything.sort(dim=1, stable=True)
     assert torch.allclose(found.distances, distances[:, :4], rtol=1e-12)
@@ -163,7 +163,7 @@ def test_neighbors_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyP
 def test_large_data_is_compared_in_part_and_other_data_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "COMPARED", 100)
     images = images_of(1000)
-    found = nearest_in_pixels(images[[990]], GENERATED, "0123", 2, trust_code=False)
+    found = nearest_images(images[[990]], GENERATED, "0123", 2, trust_code=False)
     assert (found.compared, found.total, found.same_data) == (100, 1000, False)
     assert found.distances[0, 0] == 0, "every tenth is among them, the first too"
 
@@ -173,7 +173,7 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     for i, image in enumerate(images):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{i}.png")
     config = {"data": {"name": "folder", "path": str(tmp_path), "size": 8, "channels": 1, "workers": 2}}
-    found = nearest_in_pixels(images[[3]], config, "", 5, trust_code=False)
+    found = nearest_images(images[[3]], config, "", 5, trust_code=False)
     assert found.images.shape == (1, 5, 1, 8, 8)
     assert found.distances[0, 0] == 0
 
@@ -192,5 +192,5 @@ def test_data_that_cannot_be_compared(
 ) -> None:
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path))  # nothing is there, and nothing is downloaded
     with pytest.raises(ConfigError, match=expected):
-        nearest_in_pixels(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), config, "", 5, trust_code=False)
+        nearest_images(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), config, "", 5, trust_code=False)
     assert list(tmp_path.iterdir()) == []

@@ -245,6 +245,11 @@ def test_a_video_of_training(tmp_path: Path, ending: str) -> None:
     small = torch.zeros(3, 60, 60, dtype=torch.uint8)
     small[:, :50, :40] = frames[1]
     assert_shown(tmp_path / f"a{ending}", [frames[0], small, *[frames[2]] * 4], 9, loss=3)
+    training_video(pictures, tmp_path / f"c{ending}", fps=4, side=30)
+    half = torch.zeros(3, 30, 30, dtype=torch.uint8)
+    half[:, :25, :20] = 100
+    assert frames[1][0, 0, 0] == 100
+    assert_shown(tmp_path / f"c{ending}", [frames[0][:, ::2, ::2], half, *[frames[2][:, ::2, ::2]] * 4], 18, loss=3)
     with pytest.raises(ConfigError, match="no pictures"):
         training_video([], tmp_path / f"b{ending}", fps=4)
     pictures[0].write_bytes(b"no picture")

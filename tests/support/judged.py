@@ -40,7 +40,7 @@ def nothing(what: str, done: int, total: int) -> None:
 def evaluation(
     processes: Processes, metrics: Sequence[Metric] = METRICS, pause: Pause = nothing, warn: Any = print
 ) -> Evaluation:
-    reals = Reals(DATA.open(processes.device), "train")
+    reals = Reals(DATA.open(processes.device), DATA)
     networks = open_networks((metric.features for metric in metrics), processes)  # type: ignore[attr-defined]
     return Evaluation(metrics, lambda split: reals, networks, processes, pause, Cache(warn))
 
