@@ -75,11 +75,11 @@ def metrics_asked(
         ConfigError: there is no such metric, or a value cannot be used.
     """
     tree: Any = METRIC_LIST.dump_python(tuple(given), mode="json")
+    usual = tree[0]["features"] if given else DEFAULT_FEATURES
     if names is not None and names.lstrip().startswith(("[", "{")):
         tree = read_yaml(names)
     elif names is not None or not tree:
         tree = [{"name": name} for name in dict.fromkeys(map(_metric, (names or DEFAULT).split(",")))]
-    usual = tree[0]["features"] if given else DEFAULT_FEATURES
     for item in tree if isinstance(tree, list) else []:
         if isinstance(item, dict):
             item.setdefault("features", usual)
