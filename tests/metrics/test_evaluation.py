@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+from dist_gan.data import Folder
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.distances import FID, KID
 from dist_gan.metrics.fakes import Fakes
+from dist_gan.metrics.health_images import less_apart
+from dist_gan.metrics.metric import Summary
 from dist_gan.metrics.moments import moments
 from dist_gan.metrics.protocol import Protocol, parsed
 from dist_gan.metrics.reference import RealOrder
+from dist_gan.metrics.symptoms import symptoms
+from dist_gan.metrics.tasks import Reals
+from dist_gan.sampling.pictures import save_image
 from tests.support import judged
 
 pytestmark = pytest.mark.usefixtures("own_statistics")
@@ -157,3 +163,26 @@ def test_a_name_says_everything() -> None:
     assert protocol.text() == (
         "10 images of the average of G against 20 real ones (test, data 89abcdef); features my.py:Mine 0123abcd, k=4"
     )
+
+
+def test_how_images_are_made_of_files_is_part_of_the_protocol(tmp_path: Path) -> None:
+    """The same files, cut or stretched, give other pixels: neither a name nor a cached statistic is shared."""
+    save_image(torch.arange(3 * 8 * 16, dtype=torch.uint8).view(3, 8, 16), tmp_path / "a.png")
+    save_image(torch.zeros(3, 8, 16, dtype=torch.uint8), tmp_path / "b.png")
+    sources = [Folder(path=str(tmp_path), size=8, fit=fit) for fit in ("crop", "stretch")]  # type: ignore[arg-type]
+    sources.append(Folder(path=str(tmp_path), size=16))
+    found = [Reals(source.open(torch.device("cpu")), source) for source in sources]
+    assert found[0].dataset.fingerprint == found[1].dataset.fingerprint
+    assert len({reals.data for reals in found}) == 3
+    again = Folder(path=str(tmp_path), size=8, workers=0, flip=True)
+    assert Reals(again.open(torch.device("cpu")), again).data == found[0].data
+
+
+def test_fakes_that_are_all_alike() -> None:
+    """The sum of their variances may be a little below 0."""
+    assert less_apart(-1e-16, 1.0) is not None
+    features = torch.full((100, 5), 0.1) + torch.zeros(100, 5)
+    summary = Summary(100, moments(features))
+    assert [finding.kind for finding in symptoms(summary, Summary(100, moments(torch.randn(100, 5))))] == [
+        "low_diversity"
+    ]
