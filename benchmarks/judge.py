@@ -5,6 +5,7 @@ processes, and speed beside both.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -240,7 +241,8 @@ def fidelitys(images: list[Dataset], network: FeatureNetwork) -> float:
         def __getitem__(self, index: int) -> Tensor:
             return self.images[index]
 
-    torch_fidelity.register_feature_extractor("ours", Extractor)
+    with contextlib.suppress(ValueError):  # in an earlier round
+        torch_fidelity.register_feature_extractor("ours", Extractor)
     found = torch_fidelity.calculate_metrics(
         input1=Listed(images[0].images),  # type: ignore[attr-defined]
         input2=Listed(images[1].images),  # type: ignore[attr-defined]
