@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a GAN, or go on: [CONFIG.yaml] [dotted.key=value ...]",
     "sample": "images from a run or a checkpoint",
     "status": "what runs are doing, how far they are, when they end",
+    "score": "metrics of a run, or of two folders of images",
     "report": "a page about one run or several: samples, charts, differences",
     "doctor": "whether a run would work here, and how fast",
     "data": "download data sets before a run",

@@ -33,16 +33,17 @@ USAGE = """usage: python -m dist_gan.score RUN_OR_CHECKPOINT [key=value ...]
 
   RUN_OR_CHECKPOINT  a run's folder, or one of its checkpoints. Numbers of a run go into its scores.json too
   which=last         of a run's checkpoints: last, best (by save.best), the images it had seen, or all: a curve
-  metrics=fid        fid, kid, mind, precision_recall, density_coverage, copies, inception_score, class_accuracy, modes,
-                     some of these with commas between them, or a list as in a config. Default: the run's own
-  features=NAME      what sees the images: efficientnet_lite0, inception, dinov2, digits, stacked_digits, pixels, or
-                     my_file.py:MyFeatures
-  images=50000       how many images are made        reals=0   how many real ones are used; 0: all
-  split=test         which part of the data is compared with, where it has several
-  weights=ema        ema: of the average of G; newest: of G itself
+  metrics=fid,kid    fid, kid, mind, precision_recall, density_coverage, copies, inception_score, class_accuracy, modes,
+                     some of these with commas between them, or a list as in a config, with their own keys:
+                     metrics='[{name: kid, subset_size: 100}]'. Default: those of the run's config, or fid
+  features=NAME      of all metrics; default: those of the run's config, or efficientnet_lite0. Also inception, dinov2,
+                     digits, stacked_digits, pixels, or my_file.py:MyFeatures
+  images=N reals=N   of all metrics: how many images are made, and how many real ones are used (0: all)
+  split=NAME         of all metrics: train, test or all, where the data has several; default: what was learnt from
+  weights=NAME       of all metrics: ema, the average of G, or newest, G itself; default: ema
   folder=A           images in a folder, in place of a run
-  against=B          another folder, or mnist, fashion_mnist, cifar10, stacked_mnist
-  size=64            scale the images of folders to this size; without it they must have one size
+  against=B          another folder, or mnist, fashion_mnist, cifar10, stacked_mnist; all images of both are used
+  size=N             scale the images of folders to N x N; without it a folder's images must have one size
   out=FILE.json      write the numbers there too
   trust_code=false   true: execute code of somebody's own that the run names
 """
@@ -159,7 +160,7 @@ def _run(
         if path.parent.name == "checkpoints" and folder.status_file.exists():
             folder.score(images, numbers)
     console.stop()
-    console.columns(("images seen", "", "", "computed of"), rows)
+    console.columns(("images seen", "", "value", "computed of"), rows)
     return found
 
 
@@ -171,7 +172,7 @@ def _images(options: dict[str, Any], changes: dict[str, Any], work: Work, consol
     metrics = metrics_asked(options["metrics"], options["features"], changes)
     numbers = score_images(images, against, metrics, work)
     console.stop()
-    console.columns((f"{options['folder']} against {options['against']}", "", "computed of"), rows_of(numbers))
+    console.columns((f"{options['folder']} against {options['against']}", "value", "computed of"), rows_of(numbers))
     return {options["folder"]: numbers}
 
 

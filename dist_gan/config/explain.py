@@ -26,7 +26,11 @@ execute such code only with trust_code=true on the command line.
 """
 
 
-SAID = {"missing": "{key}: must be given", MISTAKE: "{key}.name: {text}"}
+SAID = {
+    "missing": "{key}: must be given",
+    "union_tag_not_found": "{key}.name: must be given",
+    MISTAKE: "{key}.name: {text}",
+}
 """Kinds of mistakes of which there is no more to say."""
 PLAIN = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
@@ -71,8 +75,8 @@ def _explain(error: Any, tree: Any, root: type[Part]) -> str:
         else:
             hint = f"; did you mean {parent + '.' if parent else ''}{near[0]}?"
         return f"{dotted}: unknown key{hint}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = error["ctx"].get("expected_tags", "a name").replace("'", "")
+    if kind == "union_tag_invalid" or (kind == "union_tag_not_found" and not isinstance(given, dict)):
+        expected = error["ctx"].get("expected_tags", "").replace("'", "") or "keys and values with a name"
         name = given.get("name") if isinstance(given, dict) else given
         near = difflib.get_close_matches(str(name), expected.split(", "), 1)
         hint = f"; did you mean {near[0]}?" if near else ""

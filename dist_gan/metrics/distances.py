@@ -39,8 +39,9 @@ class FID(Metric):
         if min(fakes, reals) > network.size:
             return []
         return [
-            f"{self.label}: {min(fakes, reals):,} images are fewer than the {network.size:,} numbers of a feature "
-            "vector, so the distance is biased: compare it only with one of as many images"
+            f"{self.label}: {min(fakes, reals):,} {'fakes' if fakes <= reals else 'real images'} are fewer than "
+            f"the {network.size:,} numbers of a feature vector, so the distance is biased: compare it only with one of as "
+            "many"
         ]
 
     def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
@@ -84,7 +85,7 @@ class KID(_Pairs):
     """Images of each set in a subset."""
 
     def least(self) -> tuple[int, str]:
-        return self.subset_size, "kid with this subset_size"
+        return self.subset_size, f"subset_size={self.subset_size} (a key of kid that may be smaller)"
 
     def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
         assert fakes.features is not None

@@ -63,9 +63,12 @@ def parsed(key: str) -> tuple[str, Protocol] | None:
 
 
 def rows_of(numbers: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """(name, number, protocol) of each, for a table."""
-    rows = []
+    """(name, number, protocol) of each, for a table. A protocol that is that of the row above is not repeated."""
+    rows: list[tuple[str, str, str]] = []
+    above = ""
     for key, number in numbers.items():
         value, protocol = parsed(key) or (key, None)
-        rows.append((value, f"{number:.4g}", protocol.text() if protocol else ""))
+        text = protocol.text() if protocol else ""
+        rows.append((value, f"{number:.4g}", "" if text == above else text))
+        above = text
     return rows

@@ -137,7 +137,13 @@ def task_of(
                 f"{metric.label}: it compares images that are learnt from with others, and split={reals.split} has "
                 "both kinds. Leave it out"
             )
-        unseen = reals_of(HELD_OUT)
+        try:
+            unseen = reals_of(HELD_OUT)
+        except ConfigError:
+            raise ConfigError(
+                f"{metric.label}: it needs images that are not learnt from, and this data has no test split. Leave it "
+                "out"
+            ) from None
         number = min(metric.held_out, len(unseen.dataset))
         held_out = Wanted(unseen, number, frozenset({"features"}), features, network, device)
     wanted = Wanted(reals, count, frozenset(of_reals), features, network, device)

@@ -85,6 +85,7 @@ class Evaluate(Event):
     def happen(self, game: Game, records: Records) -> None:
         """Computed by all ranks. Where a signal stops it, it happens again when the run goes on."""
         begun, better = time.perf_counter(), False
+        records.status("running", images_seen=game.images_seen, images=self.images)
         try:
             look = self.symptoms.look if self.symptoms else None
             numbers = self.evaluation.run(self._sources(game), look, self._failed)
@@ -99,7 +100,7 @@ class Evaluate(Event):
 
     def _record(self, game: Game, records: Records, numbers: dict[str, float]) -> bool:
         """Returns whether the game is better than every checkpoint."""
-        self.console.columns((f"at {game.images_seen:,} images", "", "computed of"), rows_of(numbers))
+        self.console.columns((f"at {game.images_seen:,} images", "value", "computed of"), rows_of(numbers))
         better = records.scores(game.images_seen, numbers, self.best)
         if self.symptoms:
             self.symptoms.note(game.images_seen, self.evaluation.names(), numbers, records)

@@ -132,6 +132,9 @@ def score_images(images: Source, against: Source, metrics: list[Metric], work: W
     others = work.opened(against)
     _no_classes(metrics, "images of a folder were made for no class")
     counted = [metric.model_copy(update={"images": len(dataset)}) for metric in metrics]
+    if dataset.shape != others.shape:
+        sizes = [f"{shape.height}x{shape.width}" for shape in (dataset.shape, others.shape)]
+        work.warn(f"images of {sizes[0]} are compared with images of {sizes[1]}: the features scale each by itself")
     evaluation = _evaluation(counted, against, others, work, weights="images")
     return evaluation.run(dict.fromkeys(evaluation.weights(), RealOrder(dataset).source))
 
@@ -249,6 +252,12 @@ def _mistake(error: Any, tree: Any) -> str:
     where = [str(step) for step in error["loc"]]
     number = int(where[0]) if where and where[0].isdecimal() else 0
     name = tree[number].get("name", "") if isinstance(tree, list) and isinstance(tree[number], dict) else ""
-    key = ".".join(step for step in where[1:] if step != name)
+    key = ".".join(["metrics", *([name] if name else []), *(step for step in where[1:] if step != name)])
+    given = error["input"]
+    if error["type"] == "union_tag_invalid":
+        expected = error["ctx"]["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(str(given.get("name")), expected.split(", "), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{key}: expected one of {expected}, got {given.get('name')!r}{hint}"
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"metrics: {name}{': ' if key else ''}{key}: {text}, got {error['input']!r}"
+    return f"{key}: {text}, got {given!r}"

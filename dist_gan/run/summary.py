@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from dist_gan import __version__
 from dist_gan.config.schema import Config
@@ -11,8 +12,11 @@ from dist_gan.data import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.formatting import duration, plural
 from dist_gan.game.game import Game
+from dist_gan.run.folder import RunFolder
+from dist_gan.run.listing import checkpoints_in
 from dist_gan.run.records import RunRecords
 from dist_gan.run.resume import ResumePoint
+from dist_gan.run.scores import best_first, best_key, images_of, read_scores
 
 
 def parameter_counts(game: Game) -> dict[str, int]:
@@ -91,8 +95,20 @@ def show_end(
         ("checkpoint", str(saved) if saved else "none could be written"),
         ("more pictures", records.sampling),
     ]
+    with suppress(OSError):
+        rows += _best(records.folder)
     if stop:
         rows.append(("to go on", "give the same command again"))
     console.table(f"stopped by {_signal(stop)}" if stop else "finished", rows)
     if records.upload:  # not in the table, which would break the line
         console.say(f"to upload all of it to W&B: {records.upload}")
+
+
+def _best(folder: RunFolder) -> list[tuple[str, str]]:
+    """The row about the checkpoint that `save.best` keeps, if there is one."""
+    found = best_first(folder.path, checkpoints_in(folder.checkpoints))
+    if not found:
+        return []
+    key, images = best_key(folder.path), images_of(found[0])
+    value = read_scores(folder.path)[images][key]
+    return [("best", f"{key.split('/')[0]} {value:.4g} at {images:,} images: which=best")]

@@ -122,7 +122,7 @@ def test_a_pause_may_end_it_anywhere(double: Processes) -> None:
 @pytest.mark.parametrize(
     ("metric", "says"),
     [
-        (KID(features=judged.SEES, images=50), "evaluate kid: 50 images are too few: kid with this subset_size needs"),
+        (KID(features=judged.SEES, images=50), "evaluate kid: 50 images are too few: subset_size=1000"),
         (FID(features=judged.SEES, images=5, reals=1), "1 images are too few: a covariance needs at least 2"),
     ],
 )

@@ -82,7 +82,10 @@ def test_score_of_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([f"folder={a}"], "give a run's folder, or two sets of images"),
         ([str(tmp_path), f"against={b}"], "give a run, or folder=A against=B, not both"),
         ([f"folder={a}", f"against={b}", "metrics=fit"], "metrics: expected some of fid, kid"),
-        ([f"folder={a}", f"against={b}", "metrics=kid"], "kid with this subset_size needs at least 1,000 fakes"),
+        (
+            [f"folder={a}", f"against={b}", "metrics=kid"],
+            "subset_size=1000 (a key of kid that may be smaller) needs at least 1,000 fakes",
+        ),
         ([f"folder={a}", f"against={b}", "out=x.txt"], "out: expected a name that ends in .json"),
         ([f"folder={a}", f"against={b}", "split=test"], "split: folder has no split 'test'"),
         ([str(tmp_path / "none")], "is neither a checkpoint nor a run with one"),
