@@ -40,8 +40,8 @@ class FID(Metric):
             return []
         return [
             f"{self.label}: {min(fakes, reals):,} {'fakes' if fakes <= reals else 'real images'} are fewer than "
-            f"the {network.size:,} numbers of a feature vector, so the distance is biased: compare it only with one of as "
-            "many"
+            f"the {network.size:,} numbers of a feature vector, so the distance is biased: compare it only with one of "
+            "as many"
         ]
 
     def compute(self, fakes: Summary, reals: Summary, tick: Callable[[], None]) -> dict[str, float]:
