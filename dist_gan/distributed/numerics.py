@@ -55,6 +55,18 @@ def deterministic() -> None:
     torch.use_deterministic_algorithms(True)
 
 
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Inside, float32 is computed as torch does where nobody has said anything. torch.export raises elsewhere (2.14),
+    since it still reads an older flag for all of cuDNN, and that is then of no single value."""
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "none", "tf32"  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before  # type: ignore[attr-defined]
+
+
 def set_float32_precision(precision: str) -> None:
     """Use TF32 only where `precision` is tf32: by default torch uses it in convolutions."""
     mode = "tf32" if precision == "tf32" else "ieee"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dist_gan.distributed.numerics import torch_defaults
 from dist_gan.errors import ConfigError
 from dist_gan.networks import Generator
 from dist_gan.sampling.generate import sample_latents
@@ -58,7 +59,7 @@ def write_programs(generator: Generator, folder: Path, *, onnx: bool, program: b
     plain = Plain(generator)
     batch = torch.export.Dim("batch", min=1)
     inputs = _inputs(generator, TRACED)
-    with _quiet():
+    with _quiet(), torch_defaults():
         shapes = {name: {0: batch} for name in inputs}
         exported = _tried(
             "onnx" if onnx else "program",

@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,20 @@ import pytest
 import torch
 
 from dist_gan import load_generator
+from dist_gan.distributed.numerics import preserved, set_float32_precision
 from dist_gan.handing_on.programs import OPSET
 from dist_gan.sampling.generate import sample_latents
 from tests.support.commands import export
 from tests.support.runs import SMALL, SMALL_DCGAN, run
+
+
+@pytest.fixture(autouse=True)
+def _float32_as_others_set_it() -> Iterator[None]:
+    """In a process in which TF32 was switched off, torch.export raises."""
+    with preserved():
+        set_float32_precision("fp32")
+        yield
+
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript or onnxruntime is not installed")
