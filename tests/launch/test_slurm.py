@@ -124,7 +124,7 @@ def saved(folder: Path) -> int:
 
 def turns(output: str) -> tuple[list[int], list[int]]:
     """Where a job's attempts say that they stopped, and from where that they went on."""
-    stops = re.findall(r"^stopped by signal \d+\s+images seen +([\d,]+)", output, re.MULTILINE)
+    stops = re.findall(r"^stopped by \S+\s+images seen +([\d,]+)", output, re.MULTILINE)
     starts = re.findall(r"going on from ([\d,]+)", output)
     return [int(n.replace(",", "")) for n in stops], [int(n.replace(",", "")) for n in starts]
 
