@@ -15,6 +15,7 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
 from tests.support.children import left_behind, mark_session
 from tests.support.commands import command
+from tests.support.runs import SMALL, run
 
 SESSION = mark_session()
 
@@ -75,3 +76,11 @@ def own_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What is measured of reals does not go into the user's folder, but into this one."""
     monkeypatch.setenv("DIST_GAN_DATA", str(tmp_path / "data"))
     return tmp_path / "data" / "statistics"
+
+
+@pytest.fixture(scope="session")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run with the four classes of generated data. Nobody changes it."""
+    folder = tmp_path_factory.mktemp("conditional")
+    assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
+    return folder

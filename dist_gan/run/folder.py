@@ -17,9 +17,8 @@ from typing import Any
 
 import yaml
 
-from dist_gan.distributed.timing import STATUS_SECONDS
 from dist_gan.errors import ConfigError
-from dist_gan.run.listing import unreadable
+from dist_gan.run.files import RecordFile, one_at_a_time, replace, text_of
 from dist_gan.run.scores import FILE as SCORES
 from dist_gan.run.scores import text_compared, text_until, text_with
 
@@ -42,7 +41,6 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.status_file = path / "status.json"
         self.metrics = path / "metrics.jsonl"
-        self.notes_file = path / "notes.jsonl"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.stacks = path / "stacks"
@@ -50,7 +48,7 @@ class RunFolder:
         self.lock_file = path / "lock"
         self._lock: int | None = None
         """The lock file's descriptor, open while the lock is held."""
-        self._unwritten: dict[Path, list[str]] = {self.metrics: [], self.notes_file: []}
+        self._lines, self._notes = RecordFile(self.metrics), RecordFile(path / "notes.jsonl")
 
     def check(self) -> None:
         """Raise ConfigError where the folder cannot be made or written in; leave nothing behind."""
@@ -127,7 +125,7 @@ class RunFolder:
         """An attempt begins, from a checkpoint of that many images: count it, and whether the one before made any."""
         before = self.read_status()
         again = before.get("began_from_images") == images_seen
-        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+        with contextlib.suppress(OSError), one_at_a_time(self.path):
             self._replace_status(
                 before,
                 "starting",
@@ -145,7 +143,7 @@ class RunFolder:
         On a full disk the old one stays: its checkpoints decide whether a run can go on. And the failure of another
         rank stays: this one may not have noticed it yet, and go on with its update.
         """
-        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+        with contextlib.suppress(OSError), one_at_a_time(self.path):
             before = self.read_status()
             if state not in UNDERWAY or before.get("state") != "failed":
                 self._replace_status(before, state, **details)
@@ -158,7 +156,7 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """status.json; empty where there is none. Raises InputOutputError where it cannot be read."""
         try:
-            found = json.loads(_text(self.status_file))
+            found = json.loads(text_of(self.status_file))
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
@@ -183,71 +181,38 @@ class RunFolder:
 
     def score(self, images_seen: int, numbers: Mapping[str, float], best: tuple[str, bool] | None = None) -> None:
         """Add numbers to scores.json; see `text_with`. On a full disk the old one stays."""
-        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+        with contextlib.suppress(OSError), one_at_a_time(self.path):
             replace(self.scores, text_with(self.path, images_seen, numbers, best))
 
     def compare_by(self, best: tuple[str, bool] | None) -> None:
         """From now on the best checkpoint is the one with the best value of this number; None: none is."""
-        with contextlib.suppress(OSError), _one_at_a_time(self.path):
+        with contextlib.suppress(OSError), one_at_a_time(self.path):
             if (text := text_compared(self.path, best)) is not None:
                 replace(self.scores, text)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. If the disk is full, the line is kept and written before the next one."""
-        self._append(self.metrics, record)
+        self._lines.append(record)
 
     def note(self, images_seen: int, kind: str, text: str, advice: str) -> None:
         """Add a line to notes.jsonl, likewise: what is wrong with the run, and what to try."""
-        self._append(self.notes_file, {"images": images_seen, "kind": kind, "text": text, "advice": advice})
+        self._notes.append({"images": images_seen, "kind": kind, "text": text, "advice": advice})
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl. Raises InputOutputError where it cannot be read."""
-        yield from (record for _, record in _records(self.metrics))
+        return self._lines.read()
 
     def notes(self) -> list[dict[str, Any]]:
         """The lines of notes.jsonl: images, kind, text, advice. Raises InputOutputError where it cannot be read."""
-        return [record for _, record in _records(self.notes_file) if {"kind", "text", "advice"} <= record.keys()]
+        return [record for record in self._notes.read() if {"kind", "text", "advice"} <= record.keys()]
 
     def forget_after(self, images_seen: int) -> None:
         """Remove metrics, notes and scores after `images_seen`, which a run that goes on writes again, and incomplete
         last lines."""
-        for path in (self.metrics, self.notes_file):
-            kept = [line + "\n" for line, record in _records(path) if record["images"] <= images_seen]
-            if kept or path.exists():
-                replace(path, "".join(kept))
+        for records in (self._lines, self._notes):
+            records.forget_after(images_seen)
         if (scores := text_until(self.path, images_seen)) is not None:
             replace(self.scores, scores)
-
-    def _append(self, path: Path, record: Mapping[str, Any]) -> None:
-        unwritten = self._unwritten[path]
-        unwritten.append(json.dumps(record) + "\n")
-        text = "".join(unwritten).encode()
-        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if file.write(text) == len(text):
-                unwritten.clear()
-            else:  # no incomplete line
-                file.truncate(end)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Inside, no other process is inside for this folder, where its file system has locks. Nobody is waited for long:
-    whoever holds it may be stopped."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + STATUS_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.01)
-            except OSError:  # a file system without such locks
-                break
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _is_there(path: Path) -> bool:
@@ -256,25 +221,6 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
-
-
-def _text(path: Path) -> str:
-    """The file's content; empty where there is none. Raises InputOutputError where it exists but cannot be read."""
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(line, what it holds) of the lines of a file of records that are complete and have their images."""
-    for line in _text(path).split("\n"):
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record.get("images"), int):
-                yield line, record
 
 
 _holding: set[RunFolder] = set()
@@ -303,16 +249,3 @@ def _job() -> str | None:
     """SLURM's name for this job: what `scontrol` and `scancel` take."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that there is always the old or the new one. On an OSError nothing else is left."""
-    # Ranks that fail at the same time both write: each has a temporary file of its own.
-    temporary = path.with_name(f".{path.name}.{os.environ.get('RANK', '0')}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

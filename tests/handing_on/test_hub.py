@@ -10,7 +10,7 @@ import pytest
 from dist_gan import load_generator
 from tests.support.commands import command
 from tests.support.hub_server import HubServer, hub_server
-from tests.support.runs import SMALL, run
+from tests.support.runs import SMALL
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 pytestmark = pytest.mark.slow
@@ -22,17 +22,10 @@ def server() -> Iterator[HubServer]:
         yield answering
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
-    return folder
-
-
-def test_push_and_load(server: HubServer, trained: Path, tmp_path: Path) -> None:
+def test_push_and_load(server: HubServer, conditional: Path, tmp_path: Path) -> None:
     env = server.environment(tmp_path / "hub")
     out = tmp_path / "model"
-    done = command("-m", "dist_gan.export", str(trained), f"out={out}", "push=some.body/a-gan", env=env)
+    done = command("-m", "dist_gan.export", str(conditional), f"out={out}", "push=some.body/a-gan", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == f"{server.url}/some.body/a-gan"
     there = server.files["some.body/a-gan"]
@@ -46,7 +39,7 @@ def test_push_and_load(server: HubServer, trained: Path, tmp_path: Path) -> None
         assert made.returncode == code, made.stderr
         return made.stderr if code else (tmp_path / target).read_bytes()
 
-    expected = sampled(str(trained), "run.npy")
+    expected = sampled(str(conditional), "run.npy")
     assert sampled("some.body/a-gan", "hub.npy") == expected
     assert not any("samples.png" in line for line in server.asked), "only what is needed is downloaded"
     stranger = {"HF_HOME": str(tmp_path / "other"), "HF_TOKEN": ""}
@@ -100,9 +93,9 @@ def test_a_folder_with_code_is_pushed_later_and_runs_only_when_trusted(server: H
     assert done.returncode == 2, "the run itself needs the file"
 
 
-def test_a_push_that_fails_leaves_the_folder(server: HubServer, trained: Path, tmp_path: Path) -> None:
+def test_a_push_that_fails_leaves_the_folder(server: HubServer, conditional: Path, tmp_path: Path) -> None:
     env = server.environment(tmp_path / "hub", token="hf_wrong")
-    done = command("-m", "dist_gan.export", str(trained), f"out={tmp_path}/m", "push=me/mine", env=env)
+    done = command("-m", "dist_gan.export", str(conditional), f"out={tmp_path}/m", "push=me/mine", env=env)
     assert done.returncode == 5, done.stderr
     assert done.stderr.count("\n") == 1
     assert f"python -m dist_gan.export {tmp_path}/m push=me/mine private=true" in done.stderr
@@ -120,9 +113,9 @@ def test_no_network(tmp_path: Path, offline: str) -> None:
     assert "some/body is no folder here, and it cannot be downloaded from the Hugging Face Hub" in done.stderr
 
 
-def test_no_token(trained: Path, tmp_path: Path) -> None:
+def test_no_token(conditional: Path, tmp_path: Path) -> None:
     env = {"HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""}
-    done = command("-m", "dist_gan.export", str(trained), f"out={tmp_path}/m", "push=me/mine", env=env)
+    done = command("-m", "dist_gan.export", str(conditional), f"out={tmp_path}/m", "push=me/mine", env=env)
     assert done.returncode == 2
     assert done.stderr.startswith("dist_gan.export: push: there is no token for the Hugging Face Hub. Log in")
     assert not (tmp_path / "m").exists()

@@ -18,18 +18,11 @@ from dist_gan.reporting import nearest
 from dist_gan.reporting.nearest import nearest_images
 from tests.reporting.made import made
 from tests.support.commands import command
-from tests.support.runs import SMALL, run
+from tests.support.runs import SMALL
 
 report = importlib.import_module("dist_gan.report")
 plotly = pytest.mark.skipif(importlib.util.find_spec("plotly") is None, reason="plotly is not installed")
 GENERATED = {"data": {"name": "generated", "size": 8, "count": 1000}}
-
-
-@pytest.fixture(scope="module")
-def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("conditional")
-    assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
-    return folder
 
 
 def images_of(count: int) -> torch.Tensor:

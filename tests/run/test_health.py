@@ -189,7 +189,7 @@ def test_a_note_that_a_run_goes_back_before_is_forgotten(tmp_path: Path) -> None
     folder = RunFolder(tmp_path)
     for images in (100, 200, 300):
         folder.note(images, f"kind_{images}", "text", "advice")
-    with open(folder.notes_file, "a") as file:
+    with open(tmp_path / "notes.jsonl", "a") as file:
         file.write('{"images": 100, "kind"')
     folder.forget_after(200)
     assert [note["kind"] for note in folder.notes()] == ["kind_100", "kind_200"]

@@ -16,24 +16,7 @@ from dist_gan.sampling.asked import asked_classes
 from dist_gan.sampling.generate import sample_latents
 from dist_gan.sampling.pictures import save_grid, save_image
 from tests.support.commands import command, sample
-from tests.support.runs import SMALL, run
-
-CONDITIONAL = [*SMALL, "networks.conditional=true"]
-"""Generated data has four classes of its own."""
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plain")
-    assert run(folder, 256) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("conditional")
-    assert run(folder, 1280, small=CONDITIONAL) == 0
-    return folder
+from tests.support.runs import SMALL
 
 
 def array(folder: Path, out: Path, *options: str) -> np.ndarray:
@@ -230,12 +213,12 @@ def test_one_class_is_a_square(conditional: Path, tmp_path: Path) -> None:
 
 
 def test_which_checkpoint(conditional: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sample.main([str(conditional), "count=2", f"out={tmp_path}/a.png", "which=1280"]) == 0
-    assert "images-000000001280)" in capsys.readouterr().out
+    assert sample.main([str(conditional), "count=2", f"out={tmp_path}/a.png", "which=256"]) == 0
+    assert "images-000000000256)" in capsys.readouterr().out
     assert "which: no checkpoint of" in mistake(capsys, conditional, "which=best")
     assert "got '3'" in mistake(capsys, conditional, "which=3")
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("ema.safetensors", "config.yaml"):
-        shutil.copy(conditional / "checkpoints" / "images-000000001280" / name, bare)
-    assert "bare is one model" in mistake(capsys, bare, "which=1280")
+        shutil.copy(conditional / "checkpoints" / "images-000000000256" / name, bare)
+    assert "bare is one model" in mistake(capsys, bare, "which=256")

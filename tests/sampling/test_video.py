@@ -19,7 +19,6 @@ from dist_gan.sampling.pictures import grid
 from dist_gan.sampling.video import save_video, training_video
 from dist_gan.sampling.walk import latent_loop, walk
 from tests.support.commands import sample
-from tests.support.runs import SMALL, run
 
 BOTH = pytest.mark.parametrize("ending", [".mp4", ".gif"])
 
@@ -28,21 +27,6 @@ BOTH = pytest.mark.parametrize("ending", [".mp4", ".gif"])
 def _with_encoder(request: pytest.FixtureRequest) -> None:
     if ".mp4" in request.node.name:
         pytest.importorskip("av", reason="MP4 needs PyAV: pip install 'dist_gan[video]'")
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plain")
-    assert run(folder, 256) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated data has four classes."""
-    folder = tmp_path_factory.mktemp("conditional")
-    assert run(folder, 256, small=[*SMALL, "networks.conditional=true"]) == 0
-    return folder
 
 
 def decoded(path: Path) -> np.ndarray:

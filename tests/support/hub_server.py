@@ -6,10 +6,11 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.support.servers import answering
 
 TOKEN = "hf_" + "x" * 34
 
@@ -145,15 +146,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Silent."""
 
 
-@contextmanager
-def hub_server() -> Iterator[HubServer]:
+def hub_server() -> AbstractContextManager[HubServer]:
     """Inside the block it answers."""
-    server = HubServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return answering(HubServer())

@@ -4,9 +4,10 @@ import gzip
 import http.server
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+
+from tests.support.servers import answering
 
 ENTITY = {"id": "e", "name": "someone"}
 
@@ -145,15 +146,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Silent."""
 
 
-@contextmanager
-def wandb_server(*, counts: bool = True) -> Iterator[WandbServer]:
+def wandb_server(*, counts: bool = True) -> AbstractContextManager[WandbServer]:
     """Inside the block it answers."""
-    server = WandbServer(counts=counts)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return answering(WandbServer(counts=counts))
