@@ -24,8 +24,6 @@ PATIENCE_SECONDS = 10.0
 Pause = Callable[[str, int, int], None]
 """(what is being done, how far, of how much): called by all ranks after the same parts of the work. It may raise on all
 alike, which ends the work."""
-
-
 Look = Callable[[Metric, Summary, Summary], None]
 """Sees what a metric is computed of: fakes, reals."""
 
@@ -42,6 +40,7 @@ class Evaluation:
         pause: Pause,
         cache: Cache,
         weights: str = "",
+        known: dict[str, Summary] | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -53,6 +52,7 @@ class Evaluation:
             pause: called while it works.
             cache: of statistics of reals.
             weights: what made the fakes, where it is not what the metrics say: `images` of a folder, for example.
+            known: of reals; what several evaluations share. None: of this one alone.
 
         Raises:
             ConfigError: a metric cannot be computed of these features, or of this many images.
@@ -61,7 +61,7 @@ class Evaluation:
         self.pause = pause
         self.cache = cache
         self._orders: dict[int, RealOrder] = {}
-        self._known: dict[str, Summary] = {}
+        self._known = {} if known is None else known
         self.tasks = []
         for metric in metrics:
             features: Features = metric.features  # type: ignore[attr-defined]  # every member has the field
@@ -201,7 +201,8 @@ class Evaluation:
                 with purpose("evaluation"):
                     flag = torch.tensor([int(ended.is_set())], device=self.processes.device)
                     done = bool(self.processes.max(flag).item())
-                self.pause("", 0, 0)
+                if not done:
+                    self.pause("", 0, 0)
         finally:
             over.set()
             if self.processes.is_first:
@@ -215,13 +216,14 @@ class Evaluation:
 def _computed(
     metric: Metric, fakes: Summary, reals: Summary, look: Look | None, tick: Callable[[], None]
 ) -> dict[str, float]:
-    if look is not None:
-        look(metric, fakes, reals)
     try:
-        return metric.compute(fakes, reals, tick)
+        values = metric.compute(fakes, reals, tick)
+        if look is not None:
+            look(metric, fakes, reals)
     except Exception as error:
         error.add_note(metric.label)
         raise
+    return values
 
 
 def _place_of(error: Exception) -> str:

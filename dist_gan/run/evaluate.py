@@ -16,7 +16,7 @@ from dist_gan.metrics.evaluation import Evaluation, Pause
 from dist_gan.metrics.extract import Source
 from dist_gan.metrics.fakes import Fakes
 from dist_gan.metrics.features import Features
-from dist_gan.metrics.metric import Metric
+from dist_gan.metrics.metric import Metric, Summary
 from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.protocol import rows_of
 from dist_gan.metrics.reference import Cache
@@ -164,10 +164,11 @@ def open_evaluations(
                 reals[split] = Reals(processes.on_all_ranks(lambda: source.open(processes.device, reading)), source)
         return reals[split]
 
-    cache = Cache(console.warn)
+    cache, known = Cache(console.warn), dict[str, Summary]()
 
     def evaluation_of(metrics: Sequence[Metric]) -> Evaluation:
-        return Evaluation(metrics, reals_of, networks, processes, _pause(processes, stopping, console), cache)
+        pause = _pause(processes, stopping, console)
+        return Evaluation(metrics, reals_of, networks, processes, pause, cache, known=known)
 
     kept = [metric for metric in config.evaluate if metric.features in networks]
     for line in evaluation_of(kept).unwise():
