@@ -16,7 +16,7 @@ from dist_gan.config.schema import Config
 from dist_gan.data.streamed import worker_died
 from dist_gan.distributed.launch import is_peer_failure, leave
 from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
-from dist_gan.errors import CheckFailed, PeerFailed, RunError, WorkerDied, exit_code_of
+from dist_gan.errors import PeerFailed, RunError, WorkerDied, exit_code_of
 from dist_gan.own_parts import owned, reference_of
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
@@ -121,7 +121,7 @@ def report_failure(error: Exception, rank: int) -> int:
         error.__notes__.clear()  # it has been said
         traceback.print_exception(error)
         return code
-    if code == 1 and not isinstance(error, CheckFailed):
+    if code == 1 and not isinstance(error, RunError):
         traceback.print_exception(error)
     report(error, rank)
     return code
