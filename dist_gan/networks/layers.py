@@ -27,12 +27,14 @@ class GroupBatchNorm2d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, group: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, group: int, eps: float = 1e-5, *, affine: bool = True) -> None:
+        """`affine`: with a weight and a bias for each channel. Without them, the layer around it scales and shifts."""
         super().__init__()
+        self.channels = channels
         self.group = group
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
@@ -147,7 +149,7 @@ def measure_batch_norm(generator: Generator, latents: Tensor, condition: Tensor 
     layers = {name: layer for name, layer in generator.named_modules() if isinstance(layer, GroupBatchNorm2d)}
     if not layers:
         return {}
-    sums = {layer: torch.zeros(2, len(layer.weight), dtype=torch.float64) for layer in layers.values()}
+    sums = {layer: torch.zeros(2, layer.channels, dtype=torch.float64) for layer in layers.values()}
 
     def gather(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, GroupBatchNorm2d)
