@@ -1,6 +1,6 @@
 """What the authors' own code gave, as files of numbers, and how ours is held against it.
 
-A file `tests/published/NAME.safetensors` has the outputs of one run of the authors' code on inputs that come from our own
+A file `tests/published/NAME.safetensors` has the outputs of a run of the authors' code on inputs that come from our own
 Philox. Its metadata say which repository, which commit, and which command.
 """
 
