@@ -11,12 +11,13 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dist_gan.errors import ConfigError
 from dist_gan.part import Part
 from dist_gan.shapes import DataShape, ImageShape
 
 BufferRule = Literal["copy", "average", "measure"]
 """How the average of G gets a layer's buffer: the newest value; a moving average, as for weights; or measured from
-samples when it is needed (batch statistics). A layer states it in `buffer_rules`; others are copied."""
+samples when it is needed (`Measured`). A layer states it in `buffer_rules`; others are copied."""
 
 
 @runtime_checkable
@@ -26,6 +27,20 @@ class Moves(Protocol):
     def after_move(self) -> None:
         """Called once after each move of the player that the layer belongs to, on all ranks alike, and never in a
         rehearsal. It must depend on weights and buffers alone."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A layer with buffers that are measured from samples: batch statistics, a mean. Both functions are pure."""
+
+    group: int
+    """Each forward has a multiple of this many samples."""
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Of the input of a forward in training mode: what adds up over samples, float64."""
+
+    def measured(self, means: Tensor) -> dict[str, Tensor]:
+        """The buffers, by name. means: what was gathered from all samples, divided by their number."""
 
 
 class Generator(nn.Module, ABC):
@@ -51,6 +66,19 @@ class Generator(nn.Module, ABC):
             condition: int64 [N] class labels, or None where the data has none.
             noise: int16 [N, noise_bits] raw bits; without them nothing is random.
         """
+
+    def measure(self, latents: Tensor, condition: Tensor | None) -> None:
+        """As much of a forward as reaches all layers that are `Measured`."""
+        self(latents, condition)
+
+    def truncated(self, psi: float) -> "Generator":
+        """A copy that makes more typical and less varied images (the truncation trick: Karras et al. 2019): 1 is as
+        trained, 0 one image for all latents.
+
+        Raises:
+            ConfigError: it has no truncation.
+        """
+        raise ConfigError(f"truncation: {type(self).__name__} has none; only networks with styles have it")
 
 
 class Discriminator(nn.Module, ABC):

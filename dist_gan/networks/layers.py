@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dist_gan.networks.base import BufferRule, Generator
+from dist_gan.networks.base import BufferRule
 
 FIRST_ITERATIONS = 15
 """How many power iterations are made with the initial weights."""
@@ -20,7 +20,8 @@ class GroupBatchNorm2d(nn.Module):
 
     In training each `group` samples are normalized by their own statistics, so the result does not depend on how a
     global batch is cut into processes and microbatches, as long as each holds full groups; nothing is communicated. The
-    running statistics do not change in training. They are measured when they are needed, by `measure_batch_norm`.
+    running statistics do not change in training. They are measured when they are needed ("standing statistics", Brock
+    et al. 2019, section 4.3).
     """
 
     buffer_rules: ClassVar[Mapping[str, BufferRule]] = {"running_mean": "measure", "running_var": "measure"}
@@ -47,6 +48,19 @@ class GroupBatchNorm2d(nn.Module):
             F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in x.split(self.group)
         ]
         return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The sums of each channel's mean and mean square: float64 [2, C]."""
+        var, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
+        return len(x) * torch.stack([mean, var + mean.square()])
+
+    def measured(self, means: Tensor) -> dict[str, Tensor]:
+        """The running statistics over all samples."""
+        mean, square = means
+        return {
+            "running_mean": mean.to(self.running_mean),
+            "running_var": (square - mean.square()).to(self.running_var),
+        }
 
 
 class SpectralNorm(nn.Module):
@@ -132,44 +146,3 @@ def channels_last(images: Tensor) -> Tensor:
     ):  # both layouts are equal in memory, and torch would not change the strides that say which is meant
         return images.contiguous().squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
     return images.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def measure_batch_norm(generator: Generator, latents: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
-    """The running statistics that a generator's batch normalization has on `latents`: {buffer's name: value}.
-
-    A function of the weights and the latents alone ("standing statistics", Brock et al. 2019, section 4.3): hence equal
-    on all ranks, and right for averaged weights. Nothing of the generator is changed, and it is left in eval mode.
-
-    Args:
-        generator: on the device of the latents.
-        latents: [N, Z], N a multiple of the group.
-        condition: int64 [N], or None.
-    """
-    layers = {name: layer for name, layer in generator.named_modules() if isinstance(layer, GroupBatchNorm2d)}
-    if not layers:
-        return {}
-    sums = {layer: torch.zeros(2, layer.channels, dtype=torch.float64) for layer in layers.values()}
-
-    def gather(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, GroupBatchNorm2d)
-        var, mean = torch.var_mean(inputs[0].double(), (0, 2, 3), correction=0)
-        sums[layer] += len(inputs[0]) * torch.stack([mean, var + mean.square()]).cpu()
-
-    handles = [layer.register_forward_pre_hook(gather) for layer in layers.values()]
-    group = next(iter(layers.values())).group
-    generator.train()
-    try:
-        for start in range(0, len(latents), group):
-            part = slice(start, start + group)
-            generator(latents[part], None if condition is None else condition[part])
-    finally:
-        generator.eval()
-        for handle in handles:
-            handle.remove()
-    measured = {}
-    for name, layer in layers.items():
-        mean, square = sums[layer] / len(latents)
-        measured[f"{name}.running_mean"] = mean.to(layer.running_mean)
-        measured[f"{name}.running_var"] = (square - mean.square()).to(layer.running_var)
-    return measured

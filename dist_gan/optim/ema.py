@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from dist_gan.distributed.numerics import one_thread
 from dist_gan.errors import ConfigError
-from dist_gan.networks.base import BufferRule, Generator
-from dist_gan.networks.layers import GroupBatchNorm2d, measure_batch_norm
+from dist_gan.networks.base import BufferRule, Generator, Measured
+from dist_gan.networks.measured import measure
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, draw, normal, words
 
@@ -58,10 +58,10 @@ class Average:
         self._sources: list[Tensor] = list(generator.parameters())
         for name, rule in buffer_rules(generator).items():
             layer = generator.get_submodule(name.rpartition(".")[0])
-            if rule == "measure" and not isinstance(layer, GroupBatchNorm2d):
+            if rule == "measure" and not isinstance(layer, Measured):
                 raise ConfigError(
-                    f"networks: G.{name}: {type(layer).__name__} states `measure` in buffer_rules, and only batch "
-                    "statistics of GroupBatchNorm2d can be measured. State copy or average"
+                    f"networks: G.{name}: {type(layer).__name__} states `measure` in buffer_rules, and does not say "
+                    "how: it needs group, gather and measured (dist_gan.networks.base.Measured). Or state copy, average"
                 )
         self._buffers = {
             rule: [pair for name, pair in _paired(self.network, generator).items() if rules[name] == rule]
@@ -84,15 +84,15 @@ class Average:
 
     def state(self) -> dict[str, Tensor]:
         """Weights and buffers, batch statistics measured for the weights as they are."""
-        return {**self.network.state_dict(), **self.measure_batch_norm()}
+        return {**self.network.state_dict(), **self.measure()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`."""
         self.network.load_state_dict(dict(state))
 
-    def measure_batch_norm(self, network: Generator | None = None) -> dict[str, Tensor]:
-        """Batch statistics from fixed latents, of the average or of `network`: equal on all ranks, and nothing is
-        communicated."""
+    def measure(self, network: Generator | None = None) -> dict[str, Tensor]:
+        """Measured buffers (batch statistics, say) from fixed latents, of the average or of `network`: equal on all
+        ranks, and nothing is communicated."""
         network = network or self.network
         weight = next(network.parameters())
         ordinals, latent = range(self._measured_on), network.latent
@@ -102,7 +102,7 @@ class Average:
             drawn = words(self._seed, Purpose.STATISTICS_CLASS, ordinals, 1, weight.device)[:, 0]
             condition = (drawn * classes) >> 32
         with one_thread():  # the same on any number of processes, which share the cores
-            return measure_batch_norm(network, normal(bits, weight.dtype), condition)
+            return measure(network, normal(bits, weight.dtype), condition)
 
     @torch.no_grad()
     def ready(self) -> Generator:
@@ -118,7 +118,7 @@ class Average:
 
     def _measured(self, network: Generator) -> Generator:
         buffers = dict(network.named_buffers())
-        for name, value in self.measure_batch_norm(network).items():
+        for name, value in self.measure(network).items():
             buffers[name].copy_(value)
         return network
 

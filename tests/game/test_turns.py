@@ -73,7 +73,7 @@ class _G(Generator):
         return latents
 
 
-def test_only_batch_statistics_can_be_measured() -> None:
+def test_what_is_measured_says_how() -> None:
     with pytest.raises(ConfigError, match=r"G\.own\.seen: _Own states `measure`"):
         Average(EMA(), _G(), seed=0)
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from dist_gan.networks import DCGAN, MLP, AnyRecipe, Recipe
-from dist_gan.networks.layers import GroupBatchNorm2d, measure_batch_norm
+from dist_gan.networks.layers import GroupBatchNorm2d
+from dist_gan.networks.measured import measure
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.sampling.generate import generate, sample_latents
 from dist_gan.shapes import DataShape, ImageShape
@@ -127,7 +128,7 @@ def test_measured_statistics_make_eval_agree_with_training_on_average() -> None:
             parameter.mul_(1 if parameter.dim() == 1 else 20)
     z = sample_latents(0, range(512), 8)
     before = {name: buffer.clone() for name, buffer in G.named_buffers()}
-    measured = measure_batch_norm(G, z)
+    measured = measure(G, z)
     assert not G.training
     assert measured.keys() == before.keys()
     assert all(torch.equal(buffer, before[name]) for name, buffer in G.named_buffers()), "nothing of it is changed"
@@ -136,14 +137,14 @@ def test_measured_statistics_make_eval_agree_with_training_on_average() -> None:
     mean, var = measured[f"{name}.running_mean"], measured[f"{name}.running_var"]
     torch.testing.assert_close(mean, inputs.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(var, inputs.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-5)
-    again = measure_batch_norm(G, z)
+    again = measure(G, z)
     assert all(torch.equal(value, measured[key]) for key, value in again.items())
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_same_seed_gives_the_same_image_alone_or_among_many(recipe: Recipe) -> None:
     G = recipe.build(DataShape(ImageShape(1, 32, 32)), 0).generator
-    G.load_state_dict(measure_batch_norm(G, normal(noise(G.latent, 32))), strict=False)
+    G.load_state_dict(measure(G, normal(noise(G.latent, 32))), strict=False)
     G.eval()
     many = generate(G, sample_latents(4, range(50), G.latent))
     few = generate(G, sample_latents(4, range(3), G.latent))
