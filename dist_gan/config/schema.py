@@ -193,6 +193,13 @@ class Config(Part):
         if self.networks.is_conditional and not self.data.has_labels:
             how = "Set data.labels=true too" if labels is False else f"{self.data.name} has no labels"
             found.append(f"networks.conditional: these networks are given each sample's class. {how}")
+        for name, player in (("generator_optimizer", "G"), ("discriminator_optimizer", "D")):
+            moves_alone = any(p.of == player and getattr(p, "alone", False) for p in self.objective.penalties)
+            if getattr(getattr(self, name), "rescaled", False) and not moves_alone:
+                found.append(
+                    f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
+                    f"of {player} has alone=true. Leave it out"
+                )
         found += self._evaluation_mistakes()
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")

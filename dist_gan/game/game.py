@@ -14,7 +14,7 @@ from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.traffic import purpose
 from dist_gan.game.dials import Dials
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
-from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState
+from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
 from dist_gan.game.purity import PurityGuard
 from dist_gan.game.turn import MOVERS, Mover, Turn, slices, turns_of
 from dist_gan.networks.base import Networks
@@ -95,15 +95,21 @@ class Game:
         self.dials = Dials([*named, "average"], processes.device, processes.dtype)
         # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
         on_gpu = processes.device.type == "cuda"
-        self.rates = Dials(MOVERS, processes.device, torch.float32 if on_gpu else processes.dtype)
+        optimizers: dict[Mover, Optimizer] = {
+            "D": discriminator_optimizer.rescale(own_move_in(objective.penalties, "D", batch_size)),
+            "G": generator_optimizer.rescale(own_move_in(objective.penalties, "G", self.images_per_update)),
+        }
+        names = [f"{mover}/{name}" for mover, optimizer in optimizers.items() for name in optimizer.numbers(0)]
+        self.rates = Dials(names, processes.device, torch.float32 if on_gpu else processes.dtype)
         fixed = FixedPointSum(processes, batch_size // self.microbatch) if processes.exact else None
 
-        def player(network: Any, optimizer: Optimizer, name: Mover) -> Player[Any]:
+        def player(network: Any, name: Mover) -> Player[Any]:
             reduction = reduction_for(network, processes, batch_size, fixed)
-            return Player(network, optimizer, processes, reduction, self.rates[name])
+            numbers = {number: self.rates[f"{name}/{number}"] for number in optimizers[name].numbers(0)}
+            return Player(network, optimizers[name], processes, reduction, numbers)
 
-        self.generator = player(networks.generator, generator_optimizer, "G")
-        self.discriminator = player(networks.discriminator, discriminator_optimizer, "D")
+        self.generator = player(networks.generator, "G")
+        self.discriminator = player(networks.discriminator, "D")
         self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
         self.turns = turns_of(objective, networks, self.augment, named)
         self._bits_of = slices({n: p.bits(networks.generator.shape) for n, p in self.turns["G"].penalties.items()})
@@ -222,7 +228,8 @@ class Game:
         """Fill in the numbers of this turn; returns the penalties that are due."""
         between = self.batch_size if turn.player == "D" else self.images_per_update  # images between two such turns
         strengths = {n: p.strength(images_seen, between) for n, p in turn.penalties.items()}
-        self.rates.fill({turn.player: self.players[turn.player].recipe.rate(images_seen)})
+        numbers = self.players[turn.player].recipe.numbers(images_seen)
+        self.rates.fill({f"{turn.player}/{name}": number for name, number in numbers.items()})
         if strengths:
             self.dials.fill(strengths)
         return [

@@ -1,15 +1,16 @@
 """A player: a network, how its gradients are reduced, and its optimizer. It moves alone."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import Reduction
-from dist_gan.networks.base import Moves
+from dist_gan.networks.base import Generator, Moves
 from dist_gan.optim.optimizers import Optimizer
 
 N = TypeVar("N", bound=nn.Module)
@@ -19,17 +20,24 @@ class Player(Generic[N]):
     """One of the two. Outside its turn, its parameters require no gradient and its wrapper is not called."""
 
     def __init__(
-        self, network: N, optimizer: Optimizer, processes: Processes, reduction: Reduction, learning_rate: Tensor
+        self,
+        network: N,
+        optimizer: Optimizer,
+        processes: Processes,
+        reduction: Reduction,
+        numbers: Mapping[str, Tensor],
     ) -> None:
-        """`learning_rate`: [] on the device, refilled before each turn."""
+        """`numbers`: a [] tensor on the device for each of `optimizer.numbers`, refilled before each turn."""
         self.network = network
         """The network without a wrapper, for the other player's turn, sampling and checkpoints."""
         self.reduction = reduction
         self.recipe = optimizer
         self.processes = processes
-        self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        moving = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        self.parameters: list[Tensor] = list(moving.values())
         """Those that move: all but what was frozen before."""
-        self.optimizer = optimizer.build(self.parameters, learning_rate)
+        key = f"{'generator' if isinstance(network, Generator) else 'discriminator'}_optimizer"
+        self.optimizer = optimizer.assemble(moving, numbers, key)
         self.gradient_norm = torch.zeros((), device=processes.device)
         """[]: of the last move, before clipping."""
         self.skipped = torch.zeros((), device=processes.device)
@@ -81,6 +89,13 @@ class Player(Generic[N]):
         for parameter in self.parameters:
             parameter.grad = None
             parameter.requires_grad_(False)
+
+
+def own_move_in(penalties: Iterable[Any], player: str, images: int) -> float:
+    """In how many turns of `player` ("D" or "G") a penalty has one move of its own: that which moves most often.
+    Infinity where none of them moves alone. images: between two turns of that player."""
+    alone = [penalty for penalty in penalties if penalty.of == player and getattr(penalty, "alone", False)]
+    return min((max(1.0, penalty.every / images) for penalty in alone), default=math.inf)
 
 
 def _frozen(layer: nn.Module) -> bool:

@@ -4,15 +4,21 @@ All have one contract: *a gradient that is not finite leaves the weights as they
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from dist_gan.optim.factors import LayerFactor, factors_of, regroup
+from dist_gan.optim.scheduled_adam import ScheduledAdam
 from dist_gan.optim.schedules import AnySchedule, Constant
 from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
+
+RATE, NEW_SQUARES = "learning_rate", "1 - beta2"
+"""Names of numbers that change during a run."""
 
 
 class Optimizer(Part):
@@ -29,11 +35,49 @@ class Optimizer(Part):
     """Largest norm of the complete gradient; a longer one is scaled down. 0 is off."""
     schedule: AnySchedule = Constant()
     """Factor of the learning rate, by images seen."""
+    factors: tuple[LayerFactor, ...] = ()
+    """Factors of the learning rate by the names of parameters: [{pattern: "mapping.*", factor: 0.01}]. Where several
+    patterns fit, the first counts."""
 
     @abstractmethod
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
         """torch's optimizer. `learning_rate` is a [] tensor that is refilled before each turn: it must be read on the
-        device, not copied."""
+        device, as the "lr" of the group of parameters, not copied."""
+
+    def build_with(self, parameters: list[Tensor], numbers: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        """As `build`, with all of `numbers` as [] tensors: for an optimizer that states numbers of its own."""
+        return self.build(parameters, numbers[RATE])
+
+    def numbers(self, images_seen: int) -> dict[str, float]:
+        """What changes during a run, by name, as it is in the turn that begins at `images_seen`: always the learning
+        rate, and the same names at any time. One that overrides it adds to what this returns."""
+        rate = self.rate(images_seen)
+        return {RATE: rate, **{_scaled(each.factor): rate * each.factor for each in self.factors}}
+
+    def assemble(
+        self, named: Mapping[str, Tensor], numbers: Mapping[str, Tensor], key: str = "optimizer"
+    ) -> torch.optim.Optimizer:
+        """What moves the parameters `named`, in groups by their factors.
+
+        Args:
+            named: parameters by name.
+            numbers: a [] tensor for each of `self.numbers`, refilled before each turn.
+            key: the config's key of this optimizer, for messages.
+
+        Raises:
+            ConfigError: a pattern of `factors` fits no parameter.
+        """
+        optimizer = self.build_with(list(named.values()), numbers)
+        if self.factors:
+            found = factors_of(self.factors, named, f"{key}.factors")
+            rates = {factor: numbers[_scaled(factor)] for factor in {each.factor for each in self.factors}}
+            regroup(optimizer, {named[name]: rates.get(factor, numbers[RATE]) for name, factor in found.items()})
+        return optimizer
+
+    def rescale(self, turns: float) -> Self:
+        """This optimizer for a player one of whose penalties has a move of its own in each `turns`-th turn (infinity:
+        none has); for most as it is."""
+        return self
 
     def rate(self, images_seen: int) -> float:
         """The learning rate of the turn that begins at `images_seen`."""
@@ -67,8 +111,48 @@ class _Moments(Optimizer):
     """Decay of the first moment."""
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the second moment."""
+    beta2_schedule: AnySchedule = Constant()
+    """Factor of 1 - beta2, by images seen: with beta2 0.9, a factor from 1 to 0.1 moves beta2 from 0.9 to 0.99."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
+    rescaled: bool = False
+    """For a penalty with `alone`, whose move of its own comes in each k-th turn: learning_rate times c, and beta1 and
+    beta2 to the power of c, with c = k / (k + 1), so that moments decay alike in k turns (Karras et al. 2020)."""
+
+    @model_validator(mode="after")
+    def _beta2_is_none_below_zero(self) -> Self:
+        largest = max(getattr(self.beta2_schedule, name, 0.0) for name in ("start", "final"))
+        if (1 - self.beta2) * largest > 1:
+            raise ValueError(
+                f"beta2_schedule is a factor of 1 - beta2, here {1 - self.beta2:g}; at {largest:g} beta2 would be "
+                f"negative. The largest factor is {1 / (1 - self.beta2):g}"
+            )
+        return self
+
+    def numbers(self, images_seen: int) -> dict[str, float]:
+        found = super().numbers(images_seen)
+        if not isinstance(self.beta2_schedule, Constant):
+            found[NEW_SQUARES] = (1 - self.beta2) * self.beta2_schedule.factor(images_seen)
+        return found
+
+    def build_with(self, parameters: list[Tensor], numbers: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        if NEW_SQUARES not in numbers:
+            return self.build(parameters, numbers[RATE])
+        decay = getattr(self, "weight_decay", 0.0)
+        return ScheduledAdam(parameters, numbers[RATE], self.beta1, numbers[NEW_SQUARES], self.eps, decay)
+
+    def rescale(self, turns: float) -> Self:
+        if not self.rescaled:
+            return self
+        c = 1 / (1 + 1 / turns)  # 1 at infinity
+        return self.model_copy(
+            update={
+                "learning_rate": self.learning_rate * c,
+                "beta1": self.beta1**c,
+                "beta2": self.beta2**c,
+                "rescaled": False,
+            }
+        )
 
 
 class Adam(_Moments):
@@ -77,7 +161,7 @@ class Adam(_Moments):
     name: Literal["adam"] = "adam"
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
-        """Fused: one kernel for all parameters, which can skip a step without reading anything back."""
+        """Fused: one kernel for all parameters, which can skip a step without reading anything back; beta2 constant."""
         betas = (self.beta1, self.beta2)
         return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=self.eps, fused=True)
 
@@ -129,6 +213,10 @@ class SGD(Optimizer):
             for parameter in parameters:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         return optimizer
+
+
+def _scaled(factor: float) -> str:
+    return f"{RATE} * {factor!r}"
 
 
 AnyOptimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name"), OwnPart(Optimizer)]

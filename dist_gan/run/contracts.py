@@ -23,7 +23,7 @@ from dist_gan.networks import Recipe
 from dist_gan.objective.augment import Augment
 from dist_gan.objective.losses import Loss
 from dist_gan.objective.penalties import GeneratorPenalty, Penalty
-from dist_gan.optim.optimizers import Optimizer
+from dist_gan.optim.optimizers import RATE, Optimizer
 from dist_gan.optim.schedules import Schedule
 from dist_gan.own_parts import owned, reference_of
 from dist_gan.part import Part
@@ -158,11 +158,12 @@ def _recipe(recipe: Recipe, shape: DataShape, hold: Hold) -> None:
 
 def _optimizer(optimizer: Optimizer, _: DataShape, hold: Hold) -> None:
     def made() -> tuple[nn.Module, torch.optim.Optimizer, Tensor]:
-        network, rate = nn.Linear(3, 2), torch.tensor(optimizer.learning_rate)
+        network = nn.Linear(3, 2)
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape))
-        return network, optimizer.build(list(network.parameters()), rate), rate
+        numbers = {name: torch.tensor(number) for name, number in optimizer.numbers(0).items()}
+        return network, optimizer.build_with(list(network.parameters()), numbers), numbers[RATE]
 
     def step(network: nn.Module, built: torch.optim.Optimizer, value: float) -> None:
         for parameter in network.parameters():

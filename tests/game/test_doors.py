@@ -85,6 +85,7 @@ def test_gradients_that_are_not_finite_move_nothing(processes: Processes) -> Non
         doors.cases()["AdamW"]["optimizer"],
         own_parts.RMSProp(),
         doors.cases()["SGD"]["optimizer"],
+        doors.cases()["Adam, beta2 schedule, factors"]["optimizer"],
     ):
         game = tiny.game(processes, optimizer=optimizer, augment=own_parts.Controlled())
         tiny.play(game, 2)

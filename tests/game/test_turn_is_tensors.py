@@ -15,7 +15,9 @@ from dist_gan.game.game import Game
 from dist_gan.game.meter import Meter
 from dist_gan.objective.objective import Objective, Terms
 from dist_gan.objective.penalties import R1, WGANGP
-from dist_gan.optim.optimizers import SGD, AdamW
+from dist_gan.optim.factors import LayerFactor
+from dist_gan.optim.optimizers import SGD, Adam, AdamW
+from dist_gan.optim.schedules import Cosine
 from tests.support import own_parts, tiny
 
 METHODS = [
@@ -25,6 +27,8 @@ METHODS = [
 OPERATORS = {"_local_scalar_dense", "item", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2"}
 EVERY = 2 * tiny.BATCH
 PATHS = Objective.model_construct(penalties=(R1(every=EVERY), own_parts.PathLength(every=EVERY)))
+SLOWER = Cosine(end=3 * tiny.BATCH, final=0.1)
+FACTORS = (LayerFactor(pattern="*.bias", factor=0.5),)
 CASES: dict[str, dict[str, Any]] = {
     "mlp, dropout, clip": {"recipe": tiny.MLP_DROPOUT},
     "dcgan, all penalties": {"recipe": tiny.DCGAN_TINY, "data": tiny.DATA_16, "objective": tiny.PENALISED},
@@ -34,6 +38,10 @@ CASES: dict[str, dict[str, Any]] = {
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
     "adamw": {"optimizer": AdamW(clip=1)},
     "sgd": {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=0.1, clip=1)},
+    "beta2 schedule": {"optimizer": Adam(beta2_schedule=SLOWER, schedule=SLOWER, clip=1)},
+    "beta2 schedule, weight decay": {"optimizer": AdamW(beta2_schedule=SLOWER, factors=FACTORS)},
+    "factors": {"optimizer": Adam(factors=FACTORS, schedule=SLOWER)},
+    "factors, rmsprop": {"optimizer": own_parts.RMSProp(factors=FACTORS)},
     "rmsprop": {"optimizer": own_parts.RMSProp(clip=1)},
     "microbatches": {"microbatch": tiny.BATCH // 4},
 }

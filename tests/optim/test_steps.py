@@ -7,13 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from dist_gan.optim.optimizers import SGD, Adam, AdamW, Optimizer
+from dist_gan.optim.optimizers import NEW_SQUARES, SGD, Adam, AdamW, Optimizer
+from dist_gan.optim.optimizers import RATE as LEARNING_RATE
+from dist_gan.optim.schedules import Linear
 from tests.support.own_parts import RMSProp
 
 RATE = 0.05
+SLOWER = Linear(end=1000, final=0.1)
 PLAIN: dict[str, Any] = {"fused": False, "foreach": False}
 CASES: list[tuple[Optimizer, Callable[[list[Tensor]], torch.optim.Optimizer] | None]] = [
     (Adam(), lambda p: torch.optim.Adam(p, RATE, (0.5, 0.999), **PLAIN)),
+    (Adam(beta2=0.9, beta2_schedule=SLOWER), lambda p: torch.optim.Adam(p, RATE, (0.5, 0.99), **PLAIN)),
+    (
+        AdamW(beta2=0.9, beta2_schedule=SLOWER, weight_decay=0.1),
+        lambda p: torch.optim.AdamW(p, RATE, (0.5, 0.99), weight_decay=0.1, **PLAIN),
+    ),
     (AdamW(weight_decay=0.1), lambda p: torch.optim.AdamW(p, RATE, (0.5, 0.999), weight_decay=0.1, **PLAIN)),
     (SGD(), lambda p: torch.optim.SGD(p, RATE, **PLAIN)),
     (SGD(momentum=0.9), lambda p: torch.optim.SGD(p, RATE, 0.9, **PLAIN)),
@@ -31,8 +39,10 @@ def test_a_gradient_that_is_not_finite_moves_nothing_at_any_step(recipe: Optimiz
     mine = [torch.randn(5, 3, generator=generator), torch.randn(4, generator=generator)]
     rate = torch.zeros(())
     theirs = [tensor.clone() for tensor in mine]
-    own = recipe.build(mine, rate)
+    numbers = {LEARNING_RATE: rate, NEW_SQUARES: torch.ones(())}
+    own = recipe.assemble({"a": mine[0], "b": mine[1]}, {name: numbers[name] for name in recipe.numbers(0)})
     rate.fill_(RATE)  # after it was built: it must be read at each step
+    numbers[NEW_SQUARES].fill_(recipe.numbers(1000).get(NEW_SQUARES, 0))
     other = reference(theirs) if reference else recipe.build(theirs, rate)
     for _ in range(4):
         before = [tensor.clone() for tensor in mine]

@@ -10,11 +10,21 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1
-from dist_gan.optim.optimizers import SGD, AdamW
+from dist_gan.optim.factors import LayerFactor
+from dist_gan.optim.optimizers import SGD, Adam, AdamW
+from dist_gan.optim.schedules import Cosine
 from dist_gan.run.records import Records
 from tests.support import own_parts, tiny
 
 UPDATES = 6
+SLOWER = Cosine(end=4 * tiny.BATCH, final=0.1)
+SCHEDULED = Adam(
+    learning_rate=1e-3,
+    beta2=0.9,
+    schedule=SLOWER,
+    beta2_schedule=SLOWER,
+    factors=(LayerFactor(pattern="*.bias", factor=0.5),),
+)
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -29,6 +39,7 @@ def cases() -> dict[str, dict[str, Any]]:
         "lazy path length and R1": {"objective": paths},
         "RMSprop": {"optimizer": own_parts.RMSProp(learning_rate=1e-3, clip=1)},
         "AdamW": {"optimizer": AdamW(learning_rate=1e-3, weight_decay=0.1)},
+        "Adam, beta2 schedule, factors": {"optimizer": SCHEDULED},
         "SGD": {"optimizer": SGD(learning_rate=0.05, momentum=0.9, nesterov=True)},
         "spectral": {"recipe": own_parts.Spectral(), "objective": Objective(penalties=(R1(),))},
         "conditional mlp": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
