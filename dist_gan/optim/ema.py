@@ -11,6 +11,7 @@ from dist_gan.distributed.numerics import one_thread
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator, Measured
 from dist_gan.networks.measured import measure
+from dist_gan.optim.schedules import AnySchedule, Constant
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, draw, normal, words
 
@@ -26,14 +27,22 @@ class EMA(Part):
     ramp: float = Field(0.05, ge=0)
     """At the start, the half-life is at most this part of the images seen (Karras et al. 2020), so that the first
     weights are forgotten soon. 0 is off."""
+    schedule: AnySchedule = Constant()
+    """Factor of the half-life, by images seen: R3GAN's goes from 0 to 1. It should have ramp 0."""
+    begin: int = Field(0, ge=0)
+    """Until this many images are seen, the average is the newest weights (Brock et al. 2019 begin it after 1,000
+    updates)."""
 
     def half_life(self, images_seen: int) -> float:
-        """In images, at `images_seen`."""
-        return min(float(self.half_life_images), self.ramp * images_seen) if self.ramp else float(self.half_life_images)
+        """In images, of the update that begins at `images_seen`."""
+        if images_seen < self.begin:
+            return 0.0
+        half_life = self.half_life_images * self.schedule.factor(images_seen)
+        return min(half_life, self.ramp * images_seen) if self.ramp else half_life
 
     def weight(self, images_seen: int, images: int) -> float:
         """The weight of the newest weights after an update over `images` images that ended at `images_seen`."""
-        half_life = self.half_life(images_seen)
+        half_life = self.half_life(images_seen - images)
         return 1 - 0.5 ** (images / half_life) if half_life else 1.0
 
 

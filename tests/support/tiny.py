@@ -43,10 +43,9 @@ def game(
         objective or Objective(),
         generator_optimizer=optimizer,
         discriminator_optimizer=optimizer,
-        ema=EMA(half_life_images=500),
         seed=SEED,
         batch_size=BATCH,
-        **{"batch_multiple": recipe.batch_multiple, **options},
+        **{"ema": EMA(half_life_images=500), "batch_multiple": recipe.batch_multiple, **options},
     )
 
 
