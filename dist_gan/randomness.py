@@ -60,6 +60,7 @@ class Purpose(IntEnum):
     D_TURN_REAL = 17
     D_TURN_FAKE = 18
     D_TURN_MIXED = 19
+    D_TURN_PENALTY = 20
     # G's turn
     G_TURN_GENERATE = 24
     G_TURN_REAL = 25

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "dist_gan"
 FILES = sorted(PACKAGE.rglob("*.py"))
 WINGS = (
     {"networks", "data", "distributed"},
-    {"objective", "optim"},
+    {"optim"},
+    {"objective"},
     {"sampling"},
     {"game", "metrics"},
     {"config"},

@@ -1,6 +1,7 @@
 """The root of a run's configuration, and which combinations cannot work."""
 
 import difflib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -150,9 +151,14 @@ class Config(Part):
     """What the images are judged by while the run trains. None of it changes what is learnt."""
 
     @property
+    def batch_multiple(self) -> int:
+        """Every microbatch must be a multiple of this many samples: full groups, also in each penalty's share."""
+        return self.networks.batch_multiple * math.lcm(*(each.used_share for each in self.objective.penalties))
+
+    @property
     def used_microbatch(self) -> int:
         """The microbatch that is used; 0: all of a process's part of the batch."""
-        multiple = self.networks.batch_multiple
+        multiple = self.batch_multiple
         return self.microbatch or (multiple * -(-EXACT_MICROBATCH // multiple) if self.exact else 0)
 
     @field_validator("begin_from")
@@ -173,7 +179,7 @@ class Config(Part):
                 "launch/multi_node.sh (`accelerate launch --cpu --num_processes 2` starts one process), or set "
                 f"processes={world}"
             )
-        each, multiple = self.used_microbatch, self.networks.batch_multiple
+        each, multiple = self.used_microbatch, self.batch_multiple
         if self.batch_size % (world * max(1, each)) or (each or self.batch_size // world) % multiple:
             found.append(self._split_mistake(world, multiple))
         if self.begin_from and self.resume not in ("auto", "never"):
@@ -200,6 +206,11 @@ class Config(Part):
                     f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
                     f"of {player} has alone=true. Leave it out"
                 )
+        if self.objective.fresh_reals and not self.objective.loss.pairs:
+            found.append(
+                f"objective.fresh_reals: {self.objective.loss.name} does not show real images to D in G's turn, so "
+                "fresh ones would change nothing but labels. Leave it out, or use a loss of pairs (relativistic)"
+            )
         found += self._evaluation_mistakes()
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
@@ -265,19 +276,24 @@ class Config(Part):
                 found.append(f"{name}.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
         return found
 
+    def _why_multiple(self) -> str:
+        groups, all_ = self.networks.batch_multiple, self.batch_multiple
+        causes = {"networks.group": groups > 1, "share of penalties": all_ > groups}
+        return ", ".join(cause for cause, holds in causes.items() if holds)
+
     def _split_mistake(self, world: int, multiple: int) -> str:
         if self.microbatch % multiple:
             near = multiple * max(1, round(self.microbatch / multiple))
             return (
-                f"microbatch: {self.microbatch} is no multiple of {multiple} (networks.group). The nearest is {near}; "
-                "0 is all of a process's part of the batch"
+                f"microbatch: {self.microbatch} is no multiple of {multiple} ({self._why_multiple()}). The nearest is "
+                f"{near}; 0 is all of a process's part of the batch"
             )
         step = world * (self.used_microbatch or multiple)
         each = self.used_microbatch or multiple
         fitting = [n for n in range(1, self.batch_size // each + 1) if self.batch_size % (n * each) == 0]
         nearest = sorted({max(step, self.batch_size // step * step), -(-self.batch_size // step) * step})
         microbatches = f" in microbatches of {each}" if self.used_microbatch else ""
-        groups = f", each part in full groups of {multiple} (networks.group)" if multiple > 1 else ""
+        groups = f", each part in full groups of {multiple} ({self._why_multiple()})" if multiple > 1 else ""
         counts = ", ".join(map(str, fitting)) or "none"
         return (
             f"batch_size: {self.batch_size} cannot be split over {world} processes{microbatches}{groups}. The nearest "

@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     """[N] int64; empty where the data has none."""
     ordinals: range
     """Which N consecutive samples of the run these are."""
+    fresh: "Batch | None" = None
+    """The real images of G's turn, where it has some of its own."""
 
 
 Order = Callable[[range], Tensor]

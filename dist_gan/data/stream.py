@@ -2,6 +2,8 @@
 
 Sample `o` of the run is image `permutation(seed, o // M)[o % M]` of the M images: an endless stream of passes, each in
 its own order, without partial batches. Rank r of W takes the r-th of W equal parts of each global batch.
+
+Where G's turn has real images of its own, that of ordinal `o` has sample `o + FRESH`, far away in the same stream.
 """
 
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from torch import Tensor
 from dist_gan.data.source import Batch, Dataset
 from dist_gan.errors import ConfigError
 from dist_gan.randomness import Purpose, draw, permutation, words
+
+FRESH = 1 << 39
+"""No run sees as many images: half of all ordinals."""
 
 
 class Stream:
@@ -29,8 +34,10 @@ class Stream:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         flip: bool = False,
+        fresh: bool = False,
     ) -> None:
-        """`batch_size` is that of all processes, a multiple of `processes`. Raises ConfigError for fewer images."""
+        """`batch_size` is that of all processes, a multiple of `processes`. Raises ConfigError for fewer images.
+        `fresh`: each batch has others of its own for G's turn."""
         if len(dataset) < batch_size:
             raise ConfigError(
                 f"data: {len(dataset)} images are fewer than one batch of {batch_size}. "
@@ -44,10 +51,17 @@ class Stream:
         self.device = device
         self.dtype = dtype
         self.flip = flip
-        self._permutation = lru_cache(maxsize=2)(self._permute)
+        self.fresh = fresh
+        self._permutation = lru_cache(maxsize=4)(self._permute)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """This process's part of the global batch that starts at `images_seen`, and of all after it (endless)."""
+        if not self.fresh:
+            yield from self._from(images_seen)
+        for batch, other in zip(self._from(images_seen), self._from(images_seen + FRESH), strict=True):
+            yield batch._replace(fresh=other)
+
+    def _from(self, images_seen: int) -> Iterator[Batch]:
         raw = self.dataset.batches(self._ranges(images_seen), self._order, self._choose)
         for ordinals, (images, labels) in zip(self._ranges(images_seen), raw, strict=True):
             yield self._batch(ordinals, images, labels)

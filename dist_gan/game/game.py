@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.source import Batch
-from dist_gan.distributed.exact_sum import FixedPointSum, fixed_point, mean_of
+from dist_gan.distributed.exact_sum import FixedPointSum, fixed_point
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.traffic import purpose
@@ -19,7 +19,7 @@ from dist_gan.game.purity import PurityGuard
 from dist_gan.game.turn import MOVERS, Mover, Turn, slices, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
-from dist_gan.objective.followers import Follower, has_state
+from dist_gan.objective.followers import Follower, State, has_state
 from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
 from dist_gan.optim.ema import EMA, Average
 from dist_gan.optim.optimizers import Optimizer
@@ -92,7 +92,8 @@ class Game:
         self.images_seen = 0
 
         named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
-        self.dials = Dials([*named, "average"], processes.device, processes.dtype)
+        changing = [f"{AUGMENT}.{name}" for name in self.augment.numbers(0)]
+        self.dials = Dials([*named, "average", *changing], processes.device, processes.dtype)
         # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
         on_gpu = processes.device.type == "cuda"
         optimizers: dict[Mover, Optimizer] = {
@@ -112,13 +113,20 @@ class Game:
         self.discriminator = player(networks.discriminator, "D")
         self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
         self.turns = turns_of(objective, networks, self.augment, named)
-        self._bits_of = slices({n: p.bits(networks.generator.shape) for n, p in self.turns["G"].penalties.items()})
+        shape = networks.generator.shape
+        self._bits_of = {
+            name: own
+            for turn in self.turns.values()
+            for name, own in slices({name: part.bits(shape) for name, part in turn.penalties.items()}).items()
+        }
         stateful: dict[str, Any] = {AUGMENT: self.augment, **named}
         self.followers = {n: Follower(part, processes.device) for n, part in stateful.items() if has_state(part)}
-        if self.turns["G"].penalties:
+        if any(turn.penalties for turn in self.turns.values() if turn.player == "G"):
             scalars = (G_PENALTY, *scalars)
         self.meter = Meter(processes, batch_size, (*SCALARS, *scalars))
         self.watch = watch
+        self._augment_state: State = NOTHING
+        self._skipped_by_G = self.generator.skipped
         self._moves_so_far = self._moves()
         self._guard = None if guard == "never" else PurityGuard(networks)
         self._guards_once = guard == "first"
@@ -141,14 +149,19 @@ class Game:
         with self._guard.watching() if self._guard else nullcontext():
             for number, batch in enumerate(taken):
                 last = number == self.discriminator_turns - 1
-                bits = self._draw(batch, *MOVERS[: 2 if last else 1])
-                self.play(self.turns["D"], batch, bits, self.images_seen + number * self.batch_size)
-            self.play(self.turns["G"], taken[-1], bits, self.images_seen)
+                seen = self.images_seen + number * self.batch_size
+                now = self._taking_place("D", seen) + (self._taking_place("G", self.images_seen) if last else [])
+                bits = self._draw(batch, now)
+                for turn in now:
+                    theirs = turn.player == "D"
+                    self.play(
+                        turn, batch if theirs else batch.fresh or batch, bits, seen if theirs else self.images_seen
+                    )
         if self._guards_once:
             self._guard = None
         self.images_seen += self.images_per_update
         self.dials.fill({"average": self.average.recipe.weight(self.images_seen, self.images_per_update)})
-        self.average.follow(self.dials["average"] * (1 - self.generator.skipped))
+        self.average.follow(self.dials["average"] * (1 - self._skipped_by_G))
         self._moves_so_far = self._moves()
 
     def play(self, turn: Turn, batch: Batch, bits: Bits, images_seen: int) -> None:
@@ -156,16 +169,19 @@ class Game:
         mover = self.players[turn.player]
         due = self._set_dials(turn, images_seen)
         with purpose(f"{turn.player}_gradients"), mover.turn():
-            for microbatch, last in self._microbatches(batch, bits):
-                self.processes.pulse.enter(f"{turn.player}'s turn", images_seen)
+            for microbatch, last in self._microbatches(batch, turn.bits(bits)):
+                self.processes.pulse.enter(turn.name, images_seen)
                 with mover.reduction.around(last=last):
-                    terms = self._terms(turn.player, microbatch, due)
+                    terms = self._terms(turn, microbatch, due)
                     self.processes.backward(terms.total * mover.reduction.scale)
-                self.meter.add(turn.player, terms)
-                self._observe(turn.player, terms)
-        self.meter.moved(turn.player, mover.gradient_norm, mover.skipped)
+                (self.meter.add_penalty if turn.alone else self.meter.add)(turn.player, terms)
+                self._observe(turn, terms)
+        if not turn.alone:
+            self.meter.moved(turn.player, mover.gradient_norm, mover.skipped)
+        if turn.player == "G" and not turn.alone:
+            self._skipped_by_G = mover.skipped
         self._settle(mover)
-        if self.watch:
+        if self.watch and not turn.alone:
             self.watch(turn.player, mover, terms)
 
     def warm_up_reduction(self, batches: Iterator[Batch]) -> None:
@@ -178,11 +194,12 @@ class Game:
         if not self.generator.reduction.rehearses:
             return
         batch = next(batches)
-        bits = self._draw(batch, *MOVERS)
+        turns = [self.turns[player] for player in MOVERS]
+        bits = self._draw(batch, turns)
         for player in self.players.values():
             player.rehearsing = True
         for _ in range(2):
-            for turn in self.turns.values():
+            for turn in turns:
                 self.play(turn, batch, bits, self.images_seen)
         for player in self.players.values():
             player.rehearsing = False
@@ -210,28 +227,51 @@ class Game:
     def _moves(self) -> int:
         return self.generator.moves + self.discriminator.moves
 
-    def _terms(self, player: Mover, given: Microbatch, due: Sequence[Due]) -> Terms:
-        G, D = self.generator, self.discriminator
-        follower = self.followers.get(AUGMENT)
-        state = follower.values if follower else NOTHING
-        own = given.bits[Purpose.D_TURN_GENERATE if player == "D" else Purpose.G_TURN_GENERATE]
-        latents, noise = latents_and_noise(own, G.network.latent, self.processes.dtype)
-        if player == "G":
-            return self.objective.generator(
-                G.reduction.wrapped, D.network, latents, noise, given, self.augment, due, state
+    def _terms(self, turn: Turn, given: Microbatch, due: Sequence[Due]) -> Terms:
+        G, D, rules = self.generator, self.discriminator, self.objective
+        latents, noise, fake = None, None, None
+        own = given.bits.get(Purpose.D_TURN_GENERATE if turn.player == "D" else Purpose.G_TURN_GENERATE)
+        if own is not None:
+            latents, noise = latents_and_noise(own, G.network.latent, self.processes.dtype)
+        if turn.player == "G":
+            assert latents is not None
+            assert noise is not None
+            made = G.reduction.wrapped
+            styled = G.network.styled
+            if turn.alone:
+                return rules.generator_alone(made, latents, noise, given, due, styled=styled)
+            return rules.generator(
+                made, D.network, latents, noise, given, self.augment, due, self._augment_state, styled=styled
             )
-        with torch.no_grad():
-            fake = G.network(latents, given.condition, noise)
-        return self.objective.discriminator(D.reduction.wrapped, fake, given, self.augment, due, state)
+        if latents is not None:
+            with torch.no_grad():
+                fake = G.network(latents, given.condition, noise)
+        seen = D.reduction.wrapped
+        if turn.alone:
+            return rules.discriminator_alone(seen, fake, given, self.augment, due, self._augment_state)
+        assert fake is not None
+        return rules.discriminator(seen, fake, given, self.augment, due, self._augment_state)
+
+    def _taking_place(self, player: Mover, images_seen: int) -> list[Turn]:
+        """A player's turns at `images_seen`: its own, and that of penalties alone where one is due."""
+        found = [self.turns[player]]
+        alone = self.turns.get(f"{player} alone")
+        if alone and any(self._strengths(alone, images_seen).values()):
+            found.append(alone)
+        return found
 
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
         """Fill in the numbers of this turn; returns the penalties that are due."""
-        between = self.batch_size if turn.player == "D" else self.images_per_update  # images between two such turns
-        strengths = {n: p.strength(images_seen, between) for n, p in turn.penalties.items()}
+        strengths = self._strengths(turn, images_seen)
         numbers = self.players[turn.player].recipe.numbers(images_seen)
         self.rates.fill({f"{turn.player}/{name}": number for name, number in numbers.items()})
-        if strengths:
-            self.dials.fill(strengths)
+        changing = {f"{AUGMENT}.{name}": value for name, value in self.augment.numbers(images_seen).items()}
+        if strengths or changing:
+            self.dials.fill(strengths | changing)
+        follower = self.followers.get(AUGMENT)
+        self._augment_state = dict(follower.values if follower else NOTHING) | {
+            name.removeprefix(f"{AUGMENT}."): self.dials[name] for name in changing
+        }
         return [
             Due(
                 name,
@@ -244,8 +284,13 @@ class Game:
             if strength
         ]
 
-    def _observe(self, player: Mover, terms: Terms) -> None:
-        if player == "D" and AUGMENT in self.followers:
+    def _strengths(self, turn: Turn, images_seen: int) -> dict[str, float]:
+        """The factor of each of its penalties; 0 where it is not due."""
+        between = self.batch_size if turn.player == "D" else self.images_per_update  # images between two such turns
+        return {name: penalty.strength(images_seen, between) for name, penalty in turn.penalties.items()}
+
+    def _observe(self, turn: Turn, terms: Terms) -> None:
+        if turn.player == "D" and not turn.alone and AUGMENT in self.followers:
             assert terms.real is not None
             self.followers[AUGMENT].observe(fixed_point(self.augment.observe(terms.real, terms.fake)))
         for name, values in terms.observed.items():
@@ -264,11 +309,14 @@ class Game:
         with purpose("followers"):
             total = self.processes.sum(torch.stack([f.sums for f in seen if f.sums is not None]))
         for follower, sums in zip(seen, total.unbind(), strict=True):
-            follower.settle(mean_of(sums), 1 - mover.skipped)
+            follower.settle(sums, 1 - mover.skipped)
 
-    def _draw(self, batch: Batch, *players: Mover) -> Bits:
-        """All random bits of these players' turns on `batch`, in one evaluation of Philox."""
-        needs = {purpose: count for player in players for purpose, count in self.turns[player].purposes.items()}
+    def _draw(self, batch: Batch, turns: Sequence[Turn]) -> Bits:
+        """All random bits of these turns on `batch`, in one evaluation of Philox."""
+        needs: dict[Purpose, int] = {}
+        for turn in turns:
+            for use, count in turn.purposes.items():
+                needs[use] = max(needs.get(use, 0), turn.after.get(use, 0) + count)
         return draw(self.seed, needs, batch.ordinals, self.processes.device)
 
     def _microbatches(self, batch: Batch, bits: Bits) -> Iterator[tuple[Microbatch, bool]]:

@@ -73,6 +73,13 @@ class Meter:
         if stacked:
             self._sums[player] += torch.stack(stacked)
 
+    @torch.no_grad()
+    def add_penalty(self, player: str, terms: Terms) -> None:
+        """Add one microbatch of a turn in which penalties alone are minimized."""
+        names = [scalar.name for scalar in self.scalars[player]]
+        assert terms.penalty is not None
+        self._sums[player][names.index(f"{player}/penalty")] += terms.penalty
+
     def moved(self, player: str, gradient_norm: Tensor, skipped: Tensor) -> None:
         """Add the end of a player's turn."""
         self._turns[player] += 1

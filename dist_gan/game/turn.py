@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
+
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import Augment
@@ -22,14 +24,28 @@ class Turn:
     player: Mover
     purposes: Mapping[Purpose, int]
     """How many 16-bit random numbers a sample needs, by purpose."""
+    after: Mapping[Purpose, int]
+    """How many of the same purposes are not its own and come before."""
     penalties: Mapping[str, Any]
     """The penalties that belong to it, by name, whether due or not."""
+    alone: bool = False
+    """Whether it is a turn of the penalties that are minimized alone: one in which none is due does not take place."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.player}'s turn of penalties" if self.alone else f"{self.player}'s turn"
+
+    def bits(self, drawn: Mapping[Purpose, Tensor]) -> dict[Purpose, Tensor]:
+        """Its own among those that were drawn for several turns."""
+        first = {purpose: self.after.get(purpose, 0) for purpose in self.purposes}
+        return {p: drawn[p][:, first[p] : first[p] + count] for p, count in self.purposes.items()}
 
 
 def turns_of(
     objective: Objective, networks: Networks, augment: Augment, penalties: Mapping[str, Any]
-) -> dict[Mover, Turn]:
-    """D's turn and G's. penalties: all of them by name.
+) -> dict[str, Turn]:
+    """`D` and `G`, and where penalties are minimized alone `D alone` and `G alone`. penalties: all of them by name.
 
     Raises:
         ConfigError: a sample needs too many random numbers, or a penalty of D has a state, which nothing would follow.
@@ -40,12 +56,18 @@ def turns_of(
                 f"objective.penalties: {penalty.name} is a penalty of D with an `initial_state`, and only "
                 "penalties of G and augmentations may have a state"
             )
-    found: dict[Mover, Turn] = {}
+    found: dict[str, Turn] = {}
     for player in MOVERS:
-        own = {name: penalty for name, penalty in penalties.items() if penalty.of == player}
-        found[player] = Turn(player, objective.needs(*networks, augment, player), own)
-        for use, count in found[player].purposes.items():
-            if count > MOST_NUMBERS:
+        before: Mapping[Purpose, int] = {}
+        for alone in (False, True):
+            own = {n: penalty for n, penalty in penalties.items() if (penalty.of, penalty.alone) == (player, alone)}
+            needs = objective.needs(*networks, augment, player, alone=alone)
+            if own or not alone:
+                found[f"{player} alone" if alone else player] = Turn(player, needs, before, own, alone)
+            before = needs
+    for turn in found.values():
+        for use, count in turn.purposes.items():
+            if count + turn.after.get(use, 0) > MOST_NUMBERS:
                 raise ConfigError(
                     f"networks, augment: {use.name.lower()} needs {count:,} random numbers for one image, and "
                     f"{MOST_NUMBERS:,} is the most. Use smaller images, or less noise for each pixel"

@@ -48,6 +48,11 @@ class Generator(nn.Module, ABC):
 
     noise_bits: int = 0
     """How many 16-bit random numbers one sample of a training forward needs."""
+    bounded: ClassVar[bool] = True
+    """Whether no pixel leaves [-1, 1]. Where one may, it is clamped when an image is shown, judged or written."""
+    styled: ClassVar[bool] = False
+    """Whether forward takes `with_styles=True`, and then returns the images and the styles [N, L, W] that they were
+    made from, which penalties of G differentiate by in place of the latents."""
 
     def __init__(self, latent: int, shape: ImageShape) -> None:
         super().__init__()

@@ -26,7 +26,8 @@ class Augment(Part):
 
     @abstractmethod
     def __call__(self, images: Tensor, bits: Tensor, state: State = NOTHING) -> Tensor:
-        """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits((C, H, W))] -> [N, C, H, W]."""
+        """images [N, C, H, W] in [-1, 1], bits int16 [N, self.bits((C, H, W))] -> [N, C, H, W]. `state` has what
+        `initial_state` and `numbers` name."""
 
     def initial_state(self) -> dict[str, Tensor]:
         """The state (a strength, for example) before the first update; empty for most."""
@@ -37,9 +38,14 @@ class Augment(Part):
         whose mean shows how far D has learnt them by heart (Karras et al. 2020, "ADA", r_t)."""
         return real.sign()
 
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        """The state after a turn of D in which the observations had this mean."""
+    def follow(self, state: State, mean: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        """The state after a turn of D in which the observations of this many samples ([]) had this mean."""
         return dict(state)
+
+    def numbers(self, images_seen: int) -> dict[str, float]:
+        """What changes with the images seen (a strength by a schedule, for example), by name: always the same names.
+        They come in `state` too, each as a tensor []."""
+        return {}
 
 
 class NoAugment(Augment):

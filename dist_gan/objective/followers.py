@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dist_gan.distributed.exact_sum import mean_of
+
 State = Mapping[str, Tensor]
 """What a Part remembers from turn to turn, by name; empty for most Parts."""
 
@@ -20,8 +22,8 @@ class Follows(Protocol):
     def initial_state(self) -> dict[str, Tensor]:
         """The state before the first update, on the CPU. Empty where the Part has no state."""
 
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        """The state after a turn in which the observations of all samples had this mean (float64 [])."""
+    def follow(self, state: State, mean: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        """The state after a turn in which the observations of this many samples had this mean (both float64 [])."""
 
 
 class Follower:
@@ -38,10 +40,10 @@ class Follower:
         self.sums = sums if self.sums is None else self.sums + sums
 
     @torch.no_grad()
-    def settle(self, mean: Tensor, moved: Tensor) -> None:
-        """The end of the turn. mean: float64 [] over all processes; moved: [], 0 where the player skipped its move."""
+    def settle(self, sums: Tensor, moved: Tensor) -> None:
+        """The end of the turn. sums: int64 [2] of all processes; moved: [], 0 where the player skipped its move."""
         self.sums = None
-        for name, value in self.part.follow(self.values, mean).items():
+        for name, value in self.part.follow(self.values, mean_of(sums), sums[1].double()).items():
             self.values[name] = torch.where(moved.bool(), value, self.values[name])
 
     def state(self) -> dict[str, Tensor]:

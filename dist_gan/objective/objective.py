@@ -6,55 +6,24 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dist_gan.errors import ConfigError
 from dist_gan.networks.base import Discriminator, Generator
 from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
+from dist_gan.objective.looking import Bits, Due, Kinds, Microbatch, Sees, look, see, sum_of
 from dist_gan.objective.losses import AnyLoss, NonSaturating
 from dist_gan.objective.penalties import AnyPenalty
+from dist_gan.objective.penalty import ImagePenalty
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, normal, uniform
 
-Bits = Mapping[Purpose, Tensor]
-"""For each purpose int16 [N, count]: the random bits of these samples."""
-
-
-class Sees(Protocol):
-    """A discriminator, wrapped or bare."""
-
-    def __call__(
-        self, images: Tensor, condition: Tensor | None, noise: Tensor | None, full_precision: bool = False
-    ) -> Tensor:
-        """The logits of `images`."""
+__all__ = ["Bits", "Due", "Makes", "Microbatch", "Objective", "Sees", "Terms", "latents_and_noise"]
 
 
 class Makes(Protocol):
     """A generator, wrapped or bare."""
 
-    def __call__(self, latents: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
-        """The images of `latents`."""
-
-
-class Microbatch(NamedTuple):
-    """N samples of one forward and backward."""
-
-    real: Tensor
-    """[N, C, H, W] in [-1, 1]."""
-    condition: Tensor | None
-    """int64 [N] labels of the real images, which the fake ones are made for too; None without labels."""
-    bits: Bits
-
-
-class Due(NamedTuple):
-    """A penalty that belongs to this turn."""
-
-    name: str
-    penalty: Any
-    factor: Tensor
-    """[]: its weight in this turn."""
-    state: State
-    bits: slice
-    """Its own random bits among those of the turn."""
+    def __call__(self, latents: Tensor, condition: Tensor | None, noise: Tensor | None, **styled: bool) -> Any:
+        """The images of `latents`; with `with_styles=True` (a styled one) the images and the styles [N, L, W]."""
 
 
 class Terms(NamedTuple):
@@ -87,6 +56,10 @@ class Objective(Part):
     penalties: tuple[AnyPenalty, ...] = ()
     """What a player minimizes in addition, each with its weight and how often, in images."""
 
+    fresh_reals: bool = False
+    """G's turn has real images of its own (and their classes): real `o` of G's turn is sample `o + 2^39` of the same
+    endless stream. Otherwise it has those of D's last turn. For losses that compare pairs; twice as many are read."""
+
     def discriminator(
         self,
         D: Sees,
@@ -96,43 +69,23 @@ class Objective(Part):
         due: Sequence[Due] = (),
         state: State = NOTHING,
     ) -> Terms:
-        """D's turn. fake [N, C, H, W] in [-1, 1], without gradients; `state` is the augmentation's.
+        """D's turn. fake [N, C, H, W] in [-1, 1], without gradients; `state` is the augmentation's."""
+        logits, penalty = look(D, _kinds(fake, given, due), given, augment, due, state)
+        real, other = logits["real"], logits["fake"]
+        loss = sum_of(self.loss.discriminator(real, other), len(real), self.loss, "discriminator")
+        return Terms(loss, penalty, real.detach(), other.detach(), fake, {})
 
-        Images that no penalty needs go through D together, in one call. Batch statistics keep them apart, because a
-        group never holds two kinds. Each kind with a penalty goes through D in a call of its own, in full precision.
-        Its logits are used by the loss too, so that one backward is enough.
-        """
-        real, condition, bits = given
-        kinds = {"real": (real, bits[Purpose.D_TURN_REAL]), "fake": (fake, bits[Purpose.D_TURN_FAKE])}
-        if any(each.penalty.at == "mixed" for each in due):
-            mixed = bits[Purpose.D_TURN_MIXED]
-            mix = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
-            kinds["mixed"] = (real + mix * (fake - real), mixed[:, 1:])
-
-        penalized = [
-            kind for kind in kinds if kind in {each.penalty.at for each in due}
-        ]  # their order is the order of the sums
-        plain = [kind for kind in kinds if kind not in penalized]
-        logits: dict[str, Tensor] = {}
-        if plain:
-            images, noise = (torch.cat(parts) for parts in zip(*(kinds[kind] for kind in plain), strict=True))
-            classes = None if condition is None else torch.cat([condition] * len(plain))
-            seen = _look(D, images, classes, noise, augment, state)
-            logits |= zip(plain, seen.split(len(real)), strict=True)
-        watched: dict[str, Tensor] = {}
-        for kind in penalized:
-            images, noise = kinds[kind]
-            watched[kind] = images.detach().requires_grad_()
-            logits[kind] = _look(D, watched[kind], condition, noise, augment, state, full_precision=True)
-
-        penalty = None
-        for each in due:
-            at = each.penalty.at
-            term = each.factor * _sum(each.penalty.penalty(watched[at], logits[at]), len(real), each.penalty, "penalty")
-            penalty = term if penalty is None else penalty + term
-        values = self.loss.discriminator(logits["real"], logits["fake"])
-        loss = _sum(values, len(real), self.loss, "discriminator")
-        return Terms(loss, penalty, logits["real"].detach(), logits["fake"].detach(), fake, {})
+    def discriminator_alone(
+        self, D: Sees, fake: Tensor | None, given: Microbatch, augment: Augment, due: Sequence[Due], state: State
+    ) -> Terms:
+        """A turn of D in which penalties alone are minimized. `fake` only where one uses fake images."""
+        used = {each.penalty.at for each in due}
+        kinds = {kind: each for kind, each in _kinds(fake, given, due).items() if kind in used}
+        logits, penalty = look(D, kinds, given, augment, due, state)
+        # Every parameter takes part, though a penalty may not depend on it (the last bias).
+        loss = torch.cat(list(logits.values())).sum() * 0
+        nothing = given.real.new_empty(0)
+        return Terms(loss, penalty, None, nothing, nothing, {})
 
     def generator(
         self,
@@ -144,41 +97,61 @@ class Objective(Part):
         augment: Augment,
         due: Sequence[Due] = (),
         state: State = NOTHING,
+        *,
+        styled: bool = False,
     ) -> Terms:
-        """G's turn. latents [N, Z], noise int16 [N, G.noise_bits]; gradients flow through G's images only."""
+        """G's turn. latents [N, Z], noise int16 [N, G.noise_bits]; gradients flow through G's images only. `styled`:
+        G returns its styles too."""
         real, condition, bits = given
-        if due:
-            latents = latents.requires_grad_()
-        fake = G(latents, condition, noise)
+        fake, made_from = _made(G, latents, condition, noise, penalized=bool(due), styled=styled)
         seen = None
         if self.loss.pairs:
             with torch.no_grad():
-                seen = _look(D, real, condition, bits[Purpose.G_TURN_REAL], augment, state)
-        logits = _look(D, fake, condition, bits[Purpose.G_TURN_FAKE], augment, state)
+                seen = see(D, real, condition, bits[Purpose.G_TURN_REAL], augment, state)
+        logits = see(D, fake, condition, bits[Purpose.G_TURN_FAKE], augment, state)
         penalty, observed = None, {}
         for each in due:
-            own = bits.get(Purpose.G_TURN_PENALTY, noise[:, :0])[:, each.bits]
-            values, seen_by_it = each.penalty.penalty(fake, latents, own, each.state)
-            term = each.factor * _sum(values, len(fake), each.penalty, "penalty")
+            own = bits[Purpose.G_TURN_PENALTY][:, each.bits]
+            term, observed[each.name] = _generator_penalty(each, fake, made_from, own)
             penalty = term if penalty is None else penalty + term
-            if seen_by_it is not None:
-                observed[each.name] = seen_by_it.detach()
-        loss = _sum(self.loss.generator(seen, logits), len(fake), self.loss, "generator")
-        return Terms(loss, penalty, seen, logits.detach(), fake.detach(), observed)
+        loss = sum_of(self.loss.generator(seen, logits), len(fake), self.loss, "generator")
+        return Terms(loss, penalty, seen, logits.detach(), fake.detach(), _without_none(observed))
 
-    def needs(self, G: Generator, D: Discriminator, augment: Augment, player: str) -> dict[Purpose, int]:
-        """How many 16-bit random numbers a sample needs in a turn of `player`, "D" or "G"."""
+    def generator_alone(
+        self, G: Makes, latents: Tensor, noise: Tensor, given: Microbatch, due: Sequence[Due], *, styled: bool = False
+    ) -> Terms:
+        """A turn of G in which penalties alone are minimized; each makes images of its own share of the batch."""
+        penalty, observed, loss = None, {}, latents.new_zeros(())
+        for each in due:
+            share = each.penalty.used_share
+            condition = None if given.condition is None else given.condition[::share]
+            own = given.bits[Purpose.G_TURN_PENALTY][::share, each.bits]
+            fake, made_from = _made(G, latents[::share], condition, noise[::share], penalized=True, styled=styled)
+            term, observed[each.name] = _generator_penalty(each, fake, made_from, own, whole=False)
+            penalty = term if penalty is None else penalty + term
+            loss = loss + fake.sum() * 0  # every parameter takes part, though a penalty may not depend on it
+        nothing = given.real.new_empty(0)
+        return Terms(loss, penalty, None, nothing, nothing, _without_none(observed))
+
+    def needs(
+        self, G: Generator, D: Discriminator, augment: Augment, player: str, *, alone: bool = False
+    ) -> dict[Purpose, int]:
+        """How many 16-bit random numbers a sample needs in a turn of `player`, "D" or "G", or in that of its penalties
+        that are minimized alone."""
         make, look = G.latent + G.noise_bits, augment.bits(G.shape) + D.noise_bits
-        if player == "D":
-            needs = {Purpose.D_TURN_GENERATE: make, Purpose.D_TURN_REAL: look, Purpose.D_TURN_FAKE: look}
-            if any(penalty.of == "D" and penalty.at == "mixed" for penalty in self.penalties):
-                needs[Purpose.D_TURN_MIXED] = 1 + look
+        own = [penalty for penalty in self.penalties if penalty.of == player and penalty.alone == alone]
+        penalties = sum(penalty.bits(G.shape) for penalty in own)
+        used = {penalty.at for penalty in own if isinstance(penalty, ImagePenalty)}
+        if player == "G":
+            needs = {Purpose.G_TURN_GENERATE: make, Purpose.G_TURN_PENALTY: penalties}
+            if not alone:
+                needs |= {Purpose.G_TURN_FAKE: look, Purpose.G_TURN_REAL: look if self.loss.pairs else 0}
             return needs
-        needs = {Purpose.G_TURN_GENERATE: make, Purpose.G_TURN_FAKE: look}
-        if self.loss.pairs:
-            needs[Purpose.G_TURN_REAL] = look
-        if more := sum(penalty.bits(G.shape) for penalty in self.penalties if penalty.of == "G"):
-            needs[Purpose.G_TURN_PENALTY] = more
+        needs = {Purpose.D_TURN_REAL: look, Purpose.D_TURN_PENALTY: penalties}
+        if not alone or used & {"fake", "mixed"}:
+            needs |= {Purpose.D_TURN_GENERATE: make, Purpose.D_TURN_FAKE: look}
+        if "mixed" in used:
+            needs[Purpose.D_TURN_MIXED] = 1 + look
         return needs
 
 
@@ -187,25 +160,43 @@ def latents_and_noise(bits: Tensor, latent: int, dtype: torch.dtype) -> tuple[Te
     return normal(bits[:, :latent], dtype), bits[:, latent:]
 
 
-def _sum(values: Tensor, count: int, part: Part, method: str) -> Tensor:
-    """The sum of one number for each sample. A mean instead would depend on how a batch is cut."""
-    if values.shape != (count,):
-        raise ConfigError(
-            f"objective: {type(part).__name__}.{method} returned values of the shape {list(values.shape)} for {count} "
-            f"samples. Return one for each, [{count}], without a mean: the mean of the whole batch is taken later"
-        )
-    return values.sum()
+def _kinds(fake: Tensor | None, given: Microbatch, due: Sequence[Due]) -> Kinds:
+    """The images that D may see, and the random bits of each."""
+    real, _, bits = given
+    kinds = {"real": (real, bits[Purpose.D_TURN_REAL])}
+    if fake is not None:
+        kinds["fake"] = (fake, bits[Purpose.D_TURN_FAKE])
+        if any(getattr(each.penalty, "at", "") == "mixed" for each in due):
+            mixed = bits[Purpose.D_TURN_MIXED]
+            mix = uniform(mixed[:, :1], real.dtype)[:, :, None, None]
+            kinds["mixed"] = (real + mix * (fake - real), mixed[:, 1:])
+    return kinds
 
 
-def _look(
-    D: Sees,
-    images: Tensor,
-    condition: Tensor | None,
-    bits: Tensor,
-    augment: Augment,
-    state: State,
-    *,
-    full_precision: bool = False,
-) -> Tensor:
-    split = augment.bits(images.shape[1:])
-    return D(augment(images, bits[:, :split], state), condition, bits[:, split:], full_precision=full_precision)
+def _made(
+    G: Makes, latents: Tensor, condition: Tensor | None, noise: Tensor, *, penalized: bool, styled: bool
+) -> tuple[Tensor, Tensor]:
+    """The images of `latents`, and what penalties differentiate by: the latents, or a styled generator's styles."""
+    if not penalized:
+        return G(latents, condition, noise), latents
+    if styled:
+        images, styles = G(latents, condition, noise, with_styles=True)
+        return images, styles
+    latents = latents.requires_grad_()
+    return G(latents, condition, noise), latents
+
+
+def _generator_penalty(
+    each: Due, fake: Tensor, made_from: Tensor, bits: Tensor, *, whole: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """The weighted sum over its share of the samples, and what it observed. `whole`: all samples were made."""
+    values, observed = each.penalty.penalty(fake, made_from, bits, each.state)
+    share = each.penalty.used_share
+    total = sum_of(values, len(fake), each.penalty, "penalty")
+    if whole and share > 1:
+        total, observed = values[::share].sum(), None if observed is None else observed[::share]
+    return each.factor * share * total, None if observed is None else observed.detach()
+
+
+def _without_none(values: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,105 +1,61 @@
-"""Penalties: what a player minimizes besides its loss, per sample. Those of D use images and their logits, and must be
-differentiable once more. Those of G use the images and the latents that these were made from.
+"""Penalties: what a player minimizes besides its loss, per sample.
 
 To add one: write the class and put its name into `AnyPenalty`. The contract tests then cover it.
 """
 
-from abc import abstractmethod
+import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from dist_gan.objective.followers import State
+from dist_gan.objective.penalty import At, DifferencePenalty, GeneratorPenalty, LogitPenalty, Look, Penalty
 from dist_gan.own_parts import OwnPart
-from dist_gan.part import Part
+from dist_gan.randomness import normal
 from dist_gan.shapes import ImageShape
-
-
-class _Weighted(Part):
-    of: ClassVar[Literal["D", "G"]]
-    """The player in whose turn it is minimized."""
-
-    weight: float = Field(1.0, gt=0)
-    """Factor of the penalty in the player's loss."""
-    every: int = Field(0, ge=0)
-    """How often, in images: 0 is every update; otherwise once in this many images, and as many times stronger, so that
-    its mean strength stays the same (lazy regularization, Karras et al. 2020)."""
-
-    def strength(self, images_seen: int, images_per_turn: int) -> float:
-        """Its factor in the turn that begins at `images_seen`: 0 where it is not due."""
-        if self.every <= images_per_turn:
-            return self.weight
-        return self.weight * self.every / images_per_turn if images_seen % self.every < images_per_turn else 0.0
-
-    def bits(self, shape: ImageShape) -> int:
-        """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""
-        return 0
-
-
-class Penalty(_Weighted):
-    """A penalty of D's turn: at which images, how strong, how often."""
-
-    of: ClassVar[Literal["D", "G"]] = "D"
-    at: ClassVar[Literal["real", "fake", "mixed"]]
-    """Which images it uses; `mixed` are random interpolates of a real and a fake one."""
-
-    @abstractmethod
-    def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
-        """images [N, C, H, W] that require gradients, their logits [N] -> [N], weight not included."""
-
-
-class GeneratorPenalty(_Weighted):
-    """A penalty of G's turn (path length, for example)."""
-
-    of: ClassVar[Literal["D", "G"]] = "G"
-
-    def initial_state(self) -> dict[str, Tensor]:
-        """The state before the first update; empty for most."""
-        return {}
-
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
-        """The state after a turn in which the observations had this mean."""
-        return dict(state)
-
-    @abstractmethod
-    def penalty(self, images: Tensor, latents: Tensor, bits: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
-        """What each fake image costs.
-
-        Args:
-            images: [N, C, H, W], made by G.
-            latents: [N, Z] that they were made from and that require gradients.
-            bits: int16 [N, self.bits((C, H, W))].
-            state: as `initial_state` and `follow` return it.
-
-        Returns:
-            [N], weight not included; and [N] observations whose mean over all samples `follow` is given, or None.
-        """
 
 
 class R1(Penalty):
     """|grad D|^2 / 2 at real images (Mescheder et al. 2018, equation 9)."""
 
     name: Literal["r1"] = "r1"
-    at: ClassVar[Literal["real", "fake", "mixed"]] = "real"
+    at: ClassVar[At] = "real"
+
+    method: Literal["double_backward", "forward_over_reverse"] = "double_backward"
+    """How its gradient is computed; both are exact. forward_over_reverse: D's derivative along the image's gradient, by
+    forward-mode differentiation. No second backward is needed, for the price of one forward more."""
+
+    @property
+    def looks_again(self) -> bool:
+        return self.method == "forward_over_reverse"
 
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
         return _gradient(images, logits).square().sum(1) / 2
+
+    def penalty_looking(self, images: Tensor, logits: Tensor, look: Look) -> Tensor:
+        """The value |g|^2 / 2 with the gradient of <g, grad D>, g held constant: that is the same gradient."""
+        (gradient,) = torch.autograd.grad(logits.sum(), images, retain_graph=True)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(images.detach(), gradient)
+            slope = forward_ad.unpack_dual(look(dual)).tangent
+        assert slope is not None, "D's logits depend on the images"
+        return slope - slope.detach() + gradient.flatten(1).square().sum(1) / 2
 
 
 class R2(R1):
     """|grad D|^2 / 2 at fake images (Mescheder et al. 2018, equation 10)."""
 
     name: Literal["r2"] = "r2"  # type: ignore[assignment]  # a narrower name is the point of the union
-    at: ClassVar[Literal["real", "fake", "mixed"]] = "fake"
+    at: ClassVar[At] = "fake"
 
 
 class WGANGP(Penalty):
     """(|grad D| - 1)^2 at random interpolates (Gulrajani et al. 2017, equation 3)."""
 
     name: Literal["wgan_gp"] = "wgan_gp"
-    at: ClassVar[Literal["real", "fake", "mixed"]] = "mixed"
+    at: ClassVar[At] = "mixed"
     weight: float = Field(10.0, gt=0)
     """Factor of the penalty in D's loss."""
 
@@ -107,7 +63,54 @@ class WGANGP(Penalty):
         return (torch.linalg.vector_norm(_gradient(images, logits), dim=1) - 1).square()
 
 
-AnyPenalty = Annotated[R1 | R2 | WGANGP, Field(discriminator="name"), OwnPart(Penalty, GeneratorPenalty)]
+class ApproximateR1(DifferencePenalty):
+    """((D(x + s n) - D(x)) / s)^2 at real images x after augmentation, n standard normal: its mean over n is |grad D|^2
+    for small s, twice what r1 is.
+
+    Lin et al. 2025, "Diffusion adversarial post-training for one-step video generation" (APT), which has s 0.1 and
+    weight 100 without the division. GAT: s 0.01, weight 0.1; adversarial flow models: s 0.01, weight 0.25, share 4.
+    """
+
+    name: Literal["approximate_r1"] = "approximate_r1"
+    at: ClassVar[At] = "real"
+
+    sigma: float = Field(0.01, gt=0)
+    """s, for images in [-1, 1]."""
+
+    def bits(self, shape: ImageShape) -> int:
+        return math.prod(shape)
+
+    def near(self, images: Tensor, bits: Tensor) -> Tensor:
+        return images + self.sigma * normal(bits, images.dtype).view(images.shape)
+
+    def penalty(self, logits: Tensor, near: Tensor) -> Tensor:
+        return ((near - logits) / self.sigma).square()
+
+
+class ApproximateR2(ApproximateR1):
+    """((D(x + s n) - D(x)) / s)^2 at fake images."""
+
+    name: Literal["approximate_r2"] = "approximate_r2"  # type: ignore[assignment]  # as R2's
+    at: ClassVar[At] = "fake"
+
+
+class Centering(LogitPenalty):
+    """(D(x) + D(G(z)))^2: holds the logits around 0, where a relativistic loss leaves their level open (Lin et al.
+    2025, "Adversarial flow models")."""
+
+    name: Literal["centering"] = "centering"
+    weight: float = Field(0.01, gt=0)
+    """Factor of the penalty in D's loss."""
+
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (real + fake).square()
+
+
+AnyPenalty = Annotated[
+    R1 | R2 | WGANGP | ApproximateR1 | ApproximateR2 | Centering,
+    Field(discriminator="name"),
+    OwnPart(Penalty, DifferencePenalty, LogitPenalty, GeneratorPenalty),
+]
 
 
 def _gradient(images: Tensor, logits: Tensor) -> Tensor:

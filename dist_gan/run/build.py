@@ -23,6 +23,7 @@ def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
         device=processes.device,
         dtype=processes.dtype,
         flip=config.data.flip,
+        fresh=config.objective.fresh_reals,
     )
 
 

@@ -22,7 +22,7 @@ from dist_gan.metrics.features import Features
 from dist_gan.networks import Recipe
 from dist_gan.objective.augment import Augment
 from dist_gan.objective.losses import Loss
-from dist_gan.objective.penalties import GeneratorPenalty, Penalty
+from dist_gan.objective.penalty import DifferencePenalty, GeneratorPenalty, LogitPenalty, Penalty
 from dist_gan.optim.optimizers import RATE, Optimizer
 from dist_gan.optim.schedules import Schedule
 from dist_gan.own_parts import owned, reference_of
@@ -32,10 +32,12 @@ from dist_gan.run.objective_contracts import (
     Hold,
     augment_contract,
     copy_of,
+    difference_penalty_contract,
     generator_penalty_contract,
     is_close,
     is_finite,
     is_same,
+    logit_penalty_contract,
     loss_contract,
     made_up_bits,
     penalty_contract,
@@ -79,6 +81,8 @@ def check(part: Part, shape: DataShape = DataShape(SMALL), key: str = "") -> int
     checks: Mapping[type[Part], Callable[[Any, DataShape, Hold], None]] = {
         Loss: loss_contract,
         Penalty: penalty_contract,
+        DifferencePenalty: difference_penalty_contract,
+        LogitPenalty: logit_penalty_contract,
         GeneratorPenalty: generator_penalty_contract,
         Augment: augment_contract,
         Recipe: _recipe,
@@ -132,7 +136,8 @@ def _recipe(recipe: Recipe, shape: DataShape, hold: Hold) -> None:
         images = G(latents, condition, g_bits)
         logits = D(images, condition, d_bits)
     hold(images.shape == (n, *shape.image), f"G makes images {[n, *shape.image]}; it makes {list(images.shape)}")
-    hold(images.abs().max().item() <= 1, "G's images lie in [-1, 1]")
+    if G.bounded:
+        hold(images.abs().max().item() <= 1, "G's images lie in [-1, 1]")
     hold(logits.shape == (n,), f"D gives one logit a sample, [N]; it gives {list(logits.shape)}")
     hold(is_finite(images) and is_finite(logits), "images and logits are finite")
     (logits.sum() + images.square().sum()).backward()

@@ -22,12 +22,17 @@ class Checks:
 
     def __init__(self) -> None:
         self.passed = 0
+        self.bounded = False
+        """Whether G's images lie in [-1, 1]; known from its first turn on."""
 
     def __call__(self, turn: str, player: Player[Any], terms: Terms) -> None:
         """After `turn` ("D" or "G") of `player`, with the last microbatch's terms."""
         images, n = terms.images, len(terms.images)
-        low, high = images.min().item(), images.max().item()
-        self._hold(turn, low >= -1 and high <= 1, f"fake images lie in [-1, 1], and are in [{low}, {high}]")
+        if turn == "G":
+            self.bounded = player.network.bounded
+        if self.bounded:
+            low, high = images.min().item(), images.max().item()
+            self._hold(turn, low >= -1 and high <= 1, f"fake images lie in [-1, 1], and are in [{low}, {high}]")
         self._hold(turn, terms.fake.shape == (n,), f"logits are [{n}], and are {list(terms.fake.shape)}")
         self._hold(turn, terms.loss.shape == (), f"the loss is one number, and is {list(terms.loss.shape)}")
         for name, tensor in (("fake images", images), ("logits", terms.fake), ("the loss", terms.loss)):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dist_gan.objective.augment import Augment
 from dist_gan.objective.losses import Loss
-from dist_gan.objective.penalties import GeneratorPenalty, Penalty
+from dist_gan.objective.penalty import DifferencePenalty, GeneratorPenalty, LogitPenalty, Penalty, Weighted
 from dist_gan.randomness import Purpose, draw
 from dist_gan.sampling.generate import sample_latents
 from dist_gan.shapes import DataShape, ImageShape
@@ -77,6 +77,40 @@ def penalty_contract(penalty: Penalty, shape: DataShape, hold: Hold) -> None:
     )
 
 
+def difference_penalty_contract(penalty: DifferencePenalty, shape: DataShape, hold: Hold) -> None:
+    """Shapes, each sample for itself, a gradient for D's weights."""
+    hold(penalty.at in ("real", "fake", "mixed"), "`at` is real, fake or mixed")
+    D = _Smooth(math.prod(shape.image), 2)
+    bits, images = made_up_bits(penalty.bits(shape.image), N), made_up_images(shape.image, N)
+
+    def of(part: slice) -> Tensor:
+        near = penalty.near(images[part], bits[part])
+        hold(near.shape == images[part].shape, f"what is near has the shape of the images; it has {list(near.shape)}")
+        return penalty.penalty(D(images[part]).square().sum(1), D(near).square().sum(1))
+
+    _of_logits(penalty, of(slice(N)), of(slice(1, 3)), D, hold)
+
+
+def logit_penalty_contract(penalty: LogitPenalty, shape: DataShape, hold: Hold) -> None:
+    """Shape, each sample for itself, a gradient for D's weights."""
+    D = _Smooth(math.prod(shape.image), 2)
+    images = made_up_images(shape.image, N)
+
+    def of(part: slice) -> Tensor:
+        return penalty.penalty(D(images[part]).sum(1), D(-0.5 * images[part]).sum(1) + 1)
+
+    _of_logits(penalty, of(slice(N)), of(slice(1, 3)), D, hold)
+
+
+def _of_logits(penalty: Weighted, values: Tensor, alone: Tensor, D: _Smooth, hold: Hold) -> None:
+    hold(values.shape == (N,), f"a penalty has one number a sample, [N]; it has {list(values.shape)}")
+    hold(is_finite(values), "a penalty is finite")
+    hold(is_close(values[1:3], alone, 1e-4), "the penalty of a sample does not depend on the other samples")
+    (gradient,) = torch.autograd.grad(values.sum(), D.weight, allow_unused=True)
+    hold(gradient is not None and is_finite(gradient), "the penalty's gradient by D's weights is finite")
+    _strengths(penalty, hold)
+
+
 def generator_penalty_contract(penalty: GeneratorPenalty, shape: DataShape, hold: Hold) -> None:
     """Shape, each sample for itself, a gradient for G's weights."""
     latent = 5
@@ -101,7 +135,7 @@ def generator_penalty_contract(penalty: GeneratorPenalty, shape: DataShape, hold
     _state(penalty, hold)
 
 
-def _strengths(penalty: Penalty | GeneratorPenalty, hold: Hold) -> None:
+def _strengths(penalty: Weighted, hold: Hold) -> None:
     strengths = [penalty.strength(images, 64) for images in range(0, 64_000, 64)]
     hold(all(math.isfinite(s) and s >= 0 for s in strengths), "its strength is finite, and never negative")
     hold(strengths == [penalty.strength(i, 64) for i in range(0, 64_000, 64)], "its strength follows from images alone")
@@ -109,7 +143,7 @@ def _strengths(penalty: Penalty | GeneratorPenalty, hold: Hold) -> None:
 
 def _state(part: Any, hold: Hold) -> None:
     before = {name: value.double() for name, value in part.initial_state().items()}  # as its runtime twin holds it
-    after = part.follow(before, torch.tensor(0.5, dtype=torch.float64))
+    after = part.follow(before, torch.tensor(0.5, dtype=torch.float64), torch.tensor(64.0, dtype=torch.float64))
     hold(after.keys() == before.keys(), "`follow` gives the same names as `initial_state`")
     hold(
         is_same(before, {k: v.double() for k, v in part.initial_state().items()}),
@@ -121,7 +155,8 @@ def _state(part: Any, hold: Hold) -> None:
 def augment_contract(augment: Augment, shape: DataShape, hold: Hold) -> None:
     """Shape, pure, each sample by its own bits, a gradient through every image."""
     count = augment.bits(tuple(shape.image))
-    bits, state = made_up_bits(count, N), augment.initial_state()
+    numbers = {name: torch.tensor(value) for name, value in augment.numbers(10**6).items()}
+    bits, state = made_up_bits(count, N), augment.initial_state() | numbers
     images = made_up_images(shape.image, N).requires_grad_()
     kept, random = images.detach().clone(), torch.get_rng_state()
     out = augment(images, bits, state)

@@ -96,7 +96,10 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("run=[1]",), ("run: expected text, got [1]",)),
     (("timeout=.nan",), ("timeout: expected a finite number, got nan",)),
     (("images=-4",), ("images: expected greater than or equal to 1, got -4",)),
-    (("objective.penalties=[{name: r3}]",), ("objective.penalties.0.name: expected one of r1, r2, wgan_gp, got 'r3'",)),
+    (
+        ("objective.penalties=[{name: r3}]",),
+        ("objective.penalties.0.name: expected one of r1, r2, wgan_gp,", "got 'r3'"),
+    ),
     (
         ("objective.penalties=[{name: r1, wieght: 3}]",),
         ("objective.penalties.0.wieght", "objective.penalties.0.weight?"),
@@ -112,6 +115,11 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("networks.name=dcgan",), ("32x32 or 16x16", "28x28", "networks.start=7x7", "data.size")),
     (("networks.name=dcgan", "data.size=32", "networks.group=24"), ("batch_size: 64", "full groups of 24", "none")),
     (("networks.name=dcgan", "data.size=32", "microbatch=24"), ("microbatch: 24 is no multiple of 16",)),
+    (
+        ("objective.penalties=[{name: approximate_r1, share: 3}]",),
+        ("batch_size: 64 cannot be split", "full groups of 3 (share of penalties)", "63 or 66"),
+    ),
+    (("objective.fresh_reals=true",), ("objective.fresh_reals: non_saturating does not show", "relativistic")),
     (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in microbatches of 48",)),
     (("data.name=generated", "data.channels=0"), ("data.channels: expected greater than or equal to 1, got 0",)),
 ]

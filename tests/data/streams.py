@@ -14,10 +14,9 @@ from dist_gan.errors import ConfigError
 CPU = torch.device("cpu")
 
 
-def stream(source: Source, *, batch_size: int = 32, rank: int = 0, processes: int = 1, seed: int = 0) -> Stream:
-    dataset = source.open(CPU)
-    flip = source.flip
-    return Stream(dataset, seed=seed, batch_size=batch_size, rank=rank, processes=processes, device=CPU, flip=flip)
+def stream(source: Source, *, batch_size: int = 32, rank: int = 0, processes: int = 1, **options: Any) -> Stream:
+    how = {"seed": 0, "batch_size": batch_size, "rank": rank, "processes": processes, "device": CPU, **options}
+    return Stream(source.open(CPU), flip=source.flip, **how)
 
 
 def take(stream: Stream, count: int, images_seen: int = 0) -> list[Batch]:

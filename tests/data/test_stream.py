@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Given, Source, given
+from dist_gan.data.stream import FRESH
 from dist_gan.errors import ConfigError
 from tests.data.streams import CPU, stream, take
 from tests.support.unions import members
@@ -47,6 +48,28 @@ def test_contract(source: Source) -> None:
     assert dataset.shape == source.shape
     assert dataset.notes == ()
     assert source.mistakes("runs/a") == []
+
+
+def test_fresh_reals_are_far_away_in_the_same_stream() -> None:
+    """Those of G's turn: the same on any number of processes, and after a jump."""
+    source = Generated(size=8, count=50, flip=True)
+    whole = take(stream(source, fresh=True), 3)
+    for batch, plain in zip(whole, take(stream(source), 3), strict=True):
+        assert plain.fresh is None
+        assert torch.equal(batch.images, plain.images)
+        assert batch.fresh is not None
+        assert batch.fresh.ordinals == range(batch.ordinals.start + FRESH, batch.ordinals.stop + FRESH)
+        assert not torch.equal(batch.fresh.images, batch.images)
+    far = take(stream(source), 3, images_seen=FRESH)
+    for rank in (0, 1):
+        half = slice(16 * rank, 16 * rank + 16)
+        for mine, right in zip(take(stream(source, fresh=True, rank=rank, processes=2), 3), far, strict=True):
+            assert mine.fresh is not None
+            assert torch.equal(mine.fresh.images, right.images[half])
+            assert torch.equal(mine.fresh.labels, right.labels[half])
+    jumped = take(stream(source, fresh=True), 1, images_seen=64)[0].fresh
+    assert jumped is not None
+    assert torch.equal(jumped.images, far[2].images)
 
 
 def test_every_pass_shows_every_image_once() -> None:

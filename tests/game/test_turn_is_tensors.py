@@ -18,7 +18,7 @@ from dist_gan.objective.penalties import R1, WGANGP
 from dist_gan.optim.factors import LayerFactor
 from dist_gan.optim.optimizers import SGD, Adam, AdamW
 from dist_gan.optim.schedules import Cosine
-from tests.support import own_parts, tiny
+from tests.support import doors, own_parts, tiny
 
 METHODS = [
     getattr(Tensor, name)
@@ -33,6 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
     "mlp, dropout, clip": {"recipe": tiny.MLP_DROPOUT},
     "dcgan, all penalties": {"recipe": tiny.DCGAN_TINY, "data": tiny.DATA_16, "objective": tiny.PENALISED},
     "lazy penalties": {"objective": Objective(penalties=(R1(every=EVERY), WGANGP(every=EVERY)))},
+    "penalties alone": {"objective": Objective.model_construct(penalties=doors.ALONE)},
+    "differences": {"objective": Objective(penalties=doors.DIFFERENCES)},
     "followers": {"objective": PATHS, "augment": own_parts.Controlled()},
     "spectral": {"recipe": own_parts.Spectral()},
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},

@@ -20,14 +20,15 @@ from dist_gan.objective.losses import (
     Wasserstein,
 )
 from dist_gan.objective.objective import Due, Microbatch, Objective, latents_and_noise
-from dist_gan.objective.penalties import R1, R2, WGANGP, AnyPenalty, Penalty
+from dist_gan.objective.penalties import R1, R2, WGANGP, AnyPenalty
+from dist_gan.objective.penalty import Penalty
 from dist_gan.optim.schedules import AnySchedule, Constant, Cosine, Linear
 from dist_gan.randomness import Purpose, draw
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support.unions import members
 
 LOSSES: list[Loss] = [kind() for kind in members(AnyLoss)]
-PENALTIES: list[Penalty] = [kind() for kind in members(AnyPenalty)]
+PENALTIES: list[Penalty] = [kind() for kind in members(AnyPenalty) if issubclass(kind, Penalty)]
 
 
 def log_sigmoid(x: float) -> float:

@@ -8,8 +8,9 @@ import torch
 from dist_gan.distributed.launch import leave
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
+from dist_gan.objective.losses import Relativistic
 from dist_gan.objective.objective import Objective
-from dist_gan.objective.penalties import R1
+from dist_gan.objective.penalties import R1, WGANGP, ApproximateR1, ApproximateR2, Centering
 from dist_gan.optim.factors import LayerFactor
 from dist_gan.optim.optimizers import SGD, Adam, AdamW
 from dist_gan.optim.schedules import Cosine
@@ -25,6 +26,13 @@ SCHEDULED = Adam(
     beta2_schedule=SLOWER,
     factors=(LayerFactor(pattern="*.bias", factor=0.5),),
 )
+ALONE = (
+    R1(weight=0.5, every=2 * tiny.BATCH, alone=True),
+    WGANGP(weight=0.5, every=4 * tiny.BATCH, alone=True),
+    own_parts.PathLength(weight=0.5, every=3 * tiny.BATCH, alone=True),
+)
+PAIRS = Objective(loss=Relativistic(), penalties=(Centering(weight=1),), fresh_reals=True)  # else D's level is open
+DIFFERENCES = (ApproximateR1(share=2), ApproximateR2(weight=0.5), Centering(), R1(method="forward_over_reverse"))
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -37,6 +45,9 @@ def cases() -> dict[str, dict[str, Any]]:
         "controller, dropout": {"augment": own_parts.Controlled(), "recipe": tiny.MLP_DROPOUT},
         "path length": {"objective": every_time},
         "lazy path length and R1": {"objective": paths},
+        "penalties alone": {"objective": Objective.model_construct(penalties=ALONE)},
+        "fresh reals": {"objective": PAIRS},
+        "differences": {"objective": Objective(penalties=DIFFERENCES), "recipe": tiny.MLP_DROPOUT},
         "RMSprop": {"optimizer": own_parts.RMSProp(learning_rate=1e-3, clip=1)},
         "AdamW": {"optimizer": AdamW(learning_rate=1e-3, weight_decay=0.1)},
         "Adam, beta2 schedule, factors": {"optimizer": SCHEDULED},

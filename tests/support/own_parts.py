@@ -15,7 +15,7 @@ from dist_gan.networks.weights import initialize
 from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
 from dist_gan.objective.objective import Terms
-from dist_gan.objective.penalties import GeneratorPenalty
+from dist_gan.objective.penalty import GeneratorPenalty
 from dist_gan.optim.optimizers import Optimizer
 from dist_gan.randomness import Purpose, normal
 from dist_gan.run.events import Event
@@ -62,7 +62,7 @@ class Controlled(Augment):
     def observe(self, real: Tensor, fake: Tensor) -> Tensor:
         return real
 
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+    def follow(self, state: State, mean: Tensor, samples: Tensor) -> dict[str, Tensor]:
         return {"strength": (state["strength"] + self.step * (mean - self.target)).clamp(0, 0.9)}
 
 
@@ -84,7 +84,7 @@ class PathLength(GeneratorPenalty):
         lengths = (gradient.square().sum(1) + 1e-12).sqrt()
         return (lengths - state["mean"].to(lengths.dtype)).square(), lengths
 
-    def follow(self, state: State, mean: Tensor) -> dict[str, Tensor]:
+    def follow(self, state: State, mean: Tensor, samples: Tensor) -> dict[str, Tensor]:
         return {"mean": torch.lerp(state["mean"], mean, self.decay)}
 
 

@@ -54,7 +54,7 @@ def shape_of(data: Source, *, conditional: bool = False) -> DataShape:
     return DataShape(data.shape, classes)
 
 
-def batches(processes: Processes, images_seen: int = 0, data: Source = DATA) -> Iterator[Batch]:
+def batches(processes: Processes, images_seen: int = 0, data: Source = DATA, *, fresh: bool = False) -> Iterator[Batch]:
     stream = Stream(
         data.open(processes.device),
         seed=SEED,
@@ -63,12 +63,13 @@ def batches(processes: Processes, images_seen: int = 0, data: Source = DATA) -> 
         processes=processes.count,
         device=processes.device,
         dtype=processes.dtype,
+        fresh=fresh,
     )
     return stream.batches(images_seen)
 
 
 def play(game: Game, updates: int, data: Source = DATA) -> Game:
-    source = batches(game.processes, game.images_seen, data)
+    source = batches(game.processes, game.images_seen, data, fresh=game.objective.fresh_reals)
     for _ in range(updates):
         game.update(source)
     return game
