@@ -14,7 +14,9 @@ from dist_gan.metrics.any_metric import AnyMetric
 from dist_gan.metrics.classified import ClassAccuracy
 from dist_gan.metrics.metric import Metric
 from dist_gan.networks import MLP, AnyRecipe
-from dist_gan.objective.augment import AnyAugment, DiffAugment, NoAugment
+from dist_gan.objective.ada import ADA
+from dist_gan.objective.any_augment import AnyAugment
+from dist_gan.objective.augment import DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
 from dist_gan.optim.ema import EMA
@@ -214,6 +216,11 @@ class Config(Part):
         found += self._evaluation_mistakes()
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
+        if isinstance(self.augment, ADA) and self.augment.recolors and self.data.shape[0] not in (1, 3):
+            found.append(
+                f"augment: the colors of ada need images with 1 or 3 channels, and these have {self.data.shape[0]}. "
+                "Set augment.pipe=bg"
+            )
         return found
 
     def best_metric(self) -> tuple[Metric, str] | None:

@@ -3,14 +3,13 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from dist_gan.objective.followers import State
-from dist_gan.own_parts import OwnPart
 from dist_gan.part import Part
 from dist_gan.randomness import normal, uniform
 
@@ -128,6 +127,3 @@ def _shifted(u: Tensor, length: int, most: float) -> Tensor:
     reach = round(most * length)
     shift = (u * (2 * reach + 1)).floor().long() - reach
     return torch.arange(length, device=u.device) - shift[:, None]
-
-
-AnyAugment = Annotated[NoAugment | DiffAugment | InstanceNoise, Field(discriminator="name"), OwnPart(Augment)]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dist_gan.networks import MLP, Discriminator
-from dist_gan.objective.augment import AnyAugment, Augment, DiffAugment, InstanceNoise, NoAugment
+from dist_gan.objective.any_augment import AnyAugment
+from dist_gan.objective.augment import Augment, DiffAugment, InstanceNoise, NoAugment
 from dist_gan.objective.losses import (
     AnyLoss,
     Hinge,

@@ -10,7 +10,8 @@ from dist_gan.data import AnySource, Dataset, Generated, Given, given
 from dist_gan.data.source import READING, Reading, Resident
 from dist_gan.errors import CheckFailed
 from dist_gan.networks import MLP, AnyRecipe, Networks
-from dist_gan.objective.augment import NOTHING, AnyAugment, Augment
+from dist_gan.objective.any_augment import AnyAugment
+from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
 from dist_gan.objective.losses import AnyLoss, Hinge
 from dist_gan.objective.penalties import R1, AnyPenalty
