@@ -55,6 +55,7 @@ def test_their_state_moves_and_is_in_the_checkpoint(worlds: dict[int, dict[str, 
     for mode in ("fp64", "exact"):
         state = worlds[1][mode]
         assert state["controller"]["augment/strength"] > 0
+        assert state["ada by feedback"]["augment/strength"] not in (0, 0.4)
         assert state["path length"]["penalty-0-path_length/mean"] > 0
         assert state["lazy path length and R1"]["penalty-1-path_length/mean"] > 0
         start = tiny.state(tiny.game(Processes("fp64"), own_parts.Spectral()))

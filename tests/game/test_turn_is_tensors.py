@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Meter
+from dist_gan.objective.ada import ADA
 from dist_gan.objective.objective import Objective, Terms
 from dist_gan.objective.penalties import R1, WGANGP
 from dist_gan.optim.factors import LayerFactor
@@ -36,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "penalties alone": {"objective": Objective.model_construct(penalties=doors.ALONE)},
     "differences": {"objective": Objective(penalties=doors.DIFFERENCES)},
     "followers": {"objective": PATHS, "augment": own_parts.Controlled()},
+    "ada by feedback": {"augment": ADA(pipe="bgcfnc", strength=0.5, every=EVERY)},
+    "ada by a schedule": {"augment": doors.SCHEDULED_ADA, "objective": tiny.PENALISED},
     "spectral": {"recipe": own_parts.Spectral()},
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
     "adamw": {"optimizer": AdamW(clip=1)},

@@ -10,13 +10,14 @@ from dist_gan.data import AnySource, Dataset, Generated, Given, given
 from dist_gan.data.source import READING, Reading, Resident
 from dist_gan.errors import CheckFailed
 from dist_gan.networks import MLP, AnyRecipe, Networks
+from dist_gan.objective.ada import ADA
 from dist_gan.objective.any_augment import AnyAugment
 from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
 from dist_gan.objective.losses import AnyLoss, Hinge
 from dist_gan.objective.penalties import R1, AnyPenalty
 from dist_gan.optim.optimizers import SGD, AnyOptimizer
-from dist_gan.optim.schedules import AnySchedule, Constant
+from dist_gan.optim.schedules import AnySchedule, Constant, Cosine
 from dist_gan.part import Part
 from dist_gan.run.contracts import check
 from dist_gan.shapes import DataShape, ImageShape
@@ -31,6 +32,8 @@ MORE = [
     MLP(conditional=True, width=4),
     Generated(size=8),
     given(torch.arange(4 * 36, dtype=torch.uint8).view(4, 6, 6), [0, 1, 1, 0]),
+    ADA(pipe="bgcfnc", strength=1),
+    ADA(pipe="bgc", target=None, strength=0.7, schedule=Cosine(start=0, end=2_000_000, final=1)),
     own_parts.Controlled(),
     own_parts.PathLength(),
     own_parts.RMSProp(),

@@ -8,6 +8,7 @@ import torch
 from dist_gan.distributed.launch import leave
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
+from dist_gan.objective.ada import ADA
 from dist_gan.objective.losses import Relativistic
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1, WGANGP, ApproximateR1, ApproximateR2, Centering
@@ -34,6 +35,8 @@ ALONE = (
 PAIRS = Objective(loss=Relativistic(), penalties=(Centering(weight=1),), fresh_reals=True)  # else D's level is open
 DIFFERENCES = (ApproximateR1(share=2), ApproximateR2(weight=0.5), Centering(), R1(method="forward_over_reverse"))
 
+SCHEDULED_ADA = ADA(target=None, strength=0.8, schedule=Cosine(start=0, final=1, end=4 * tiny.BATCH), cutout=1)
+
 
 def cases() -> dict[str, dict[str, Any]]:
     """Name -> arguments of `tiny.game`."""
@@ -43,6 +46,8 @@ def cases() -> dict[str, dict[str, Any]]:
     return {
         "controller": {"augment": own_parts.Controlled()},
         "controller, dropout": {"augment": own_parts.Controlled(), "recipe": tiny.MLP_DROPOUT},
+        "ada by feedback": {"augment": ADA(pipe="bgcfnc", strength=0.4, every=2 * tiny.BATCH, rise_images=2000)},
+        "ada by a schedule": {"augment": SCHEDULED_ADA, "objective": Objective(penalties=DIFFERENCES)},
         "path length": {"objective": every_time},
         "lazy path length and R1": {"objective": paths},
         "penalties alone": {"objective": Objective.model_construct(penalties=ALONE)},
