@@ -71,6 +71,21 @@ class Whole(Option):
 
 
 @dataclass(frozen=True)
+class Number(Option):
+    """A number from `least` to `most`."""
+
+    default: float | None
+    least: float = 0.0
+    most: float = 1.0
+
+    def read(self, key: str, text: str) -> float:
+        number = float(text)
+        if not self.least <= number <= self.most:
+            raise ConfigError(f"{key}: expected a number from {self.least:g} to {self.most:g}, got {text}")
+        return number
+
+
+@dataclass(frozen=True)
 class Flag(Option):
     """`true` or `false`."""
 

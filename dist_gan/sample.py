@@ -13,7 +13,7 @@ if __name__ == "__main__" and not __package__:
 import torch
 from torch import Tensor
 
-from dist_gan.arguments import Flag, Text, Whole, read_options, run_command
+from dist_gan.arguments import Flag, Number, Text, Whole, read_options, run_command
 from dist_gan.errors import ConfigError
 from dist_gan.networks import Generator
 from dist_gan.run.restore import class_names, find_model, load_generator
@@ -38,6 +38,7 @@ USAGE = """usage: python -m dist_gan.sample RUN_OR_MODEL [key=value ...]
   per_class=8        of a conditional run: how many images of each class, in place of count
   interpolate=0      with K > 1: `count` strips of K images each, from image i to image i + 1, one strip a row; in a
                      conditional run all of one class, the first one or that of classes=
+  truncation=1       of networks with styles: below 1, more typical and less varied images; 0, one image for all
   which=last         of a run: its newest checkpoint; best, the best one; or the one with this many images
   video=walk.mp4     in place of out: a walk from latent to latent that ends where it began, count=16 at once; a name
                      ending in .mp4 or .gif. Of a conditional run each column is a class, with per_class=4 rows
@@ -54,6 +55,7 @@ OPTIONS = {
     "interpolate": Whole(None, most=10**6, example="0"),
     "out": Text(None, example="samples.png"),
     "classes": Text(None, example="all"),
+    "truncation": Number(None, example="0.7"),
     "which": Text("last"),
     "video": Text(None, example="walk.mp4"),
     "seconds": Whole(None, least=1, most=3600, example="8"),
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(arguments: Sequence[str]) -> str:
     options = read_options(arguments[1:], OPTIONS)
-    trust_code, which = options.pop("trust_code"), options.pop("which")
+    trust_code, which, truncation = (options.pop(key) for key in ("trust_code", "which", "truncation"))
     if options["interpolate"] == 1:
         raise ConfigError("interpolate: expected 0, or at least 2 images of a strip, got 1")
     _check_video(options)
@@ -83,7 +85,10 @@ def _sample(arguments: Sequence[str]) -> str:
         print(f"dist_gan.sample: {line}", file=sys.stderr)
     write = _write if options["video"] is None else _write_video
     given = {key: value for key, value in options.items() if value is not None}
-    return f"{write(load_generator(path, trust_code=trust_code), class_names(path), **given)} (from {path})"
+    generator = load_generator(path, trust_code=trust_code)
+    if truncation is not None:
+        generator = generator.truncated(truncation)
+    return f"{write(generator, class_names(path), **given)} (from {path})"
 
 
 def _write(generator: Generator, names: Sequence[str], *, out: str = OUT, **options: Any) -> str:

@@ -263,7 +263,7 @@ class Config(Part):
     def unwise(self) -> list[str]:
         """What works, but most likely is not what was meant."""
         found = []
-        if self.objective.penalties and self.networks.mixes_samples:
+        if self.objective.penalties and self.networks.normalizes_batches:
             found.append(
                 "objective.penalties: a gradient penalty is per sample, and this D mixes samples by batch statistics; "
                 "its gradient then is not that of one sample"

@@ -7,8 +7,9 @@ from pydantic import Field
 from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
 from dist_gan.networks.dcgan import DCGAN
 from dist_gan.networks.mlp import MLP
+from dist_gan.networks.stylegan2 import StyleGAN2
 from dist_gan.own_parts import OwnPart
 
-AnyRecipe = Annotated[MLP | DCGAN, Field(discriminator="name"), OwnPart(Recipe)]
+AnyRecipe = Annotated[MLP | DCGAN | StyleGAN2, Field(discriminator="name"), OwnPart(Recipe)]
 
-__all__ = ["DCGAN", "MLP", "AnyRecipe", "Discriminator", "Generator", "Networks", "Recipe"]
+__all__ = ["DCGAN", "MLP", "AnyRecipe", "Discriminator", "Generator", "Networks", "Recipe", "StyleGAN2"]

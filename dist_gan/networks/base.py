@@ -139,6 +139,11 @@ class Recipe(Part):
         """Whether D's logit of one image depends on the other images of its microbatch."""
         return False
 
+    @property
+    def normalizes_batches(self) -> bool:
+        """Whether D mixes them by batch normalization: gradient penalties, which are per sample, are unwise then."""
+        return self.mixes_samples
+
     def mistakes(self, shape: ImageShape) -> list[str]:
         """Why it cannot make images of `shape`; empty where it can."""
         return []

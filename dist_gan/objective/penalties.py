@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from dist_gan.objective.path_length import PathLength
 from dist_gan.objective.penalty import At, DifferencePenalty, GeneratorPenalty, LogitPenalty, Look, Penalty
 from dist_gan.own_parts import OwnPart
 from dist_gan.randomness import normal
@@ -107,7 +108,7 @@ class Centering(LogitPenalty):
 
 
 AnyPenalty = Annotated[
-    R1 | R2 | WGANGP | ApproximateR1 | ApproximateR2 | Centering,
+    R1 | R2 | WGANGP | ApproximateR1 | ApproximateR2 | Centering | PathLength,
     Field(discriminator="name"),
     OwnPart(Penalty, DifferencePenalty, LogitPenalty, GeneratorPenalty),
 ]

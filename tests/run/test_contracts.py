@@ -22,7 +22,7 @@ from dist_gan.part import Part
 from dist_gan.run.contracts import check
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support import own_parts
-from tests.support.unions import members
+from tests.support.unions import example, members
 
 SHAPE = DataShape(ImageShape(3, 16, 16))
 KINDS = [k for union in (AnyLoss, AnyPenalty, AnyAugment, AnyOptimizer, AnyRecipe) for k in members(union)]
@@ -41,7 +41,7 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize("part", [*(kind() for kind in KINDS), *MORE], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("part", [*(example(kind) for kind in KINDS), *MORE], ids=lambda part: type(part).__name__)
 def test_what_is_shipped_and_what_a_user_may_write_holds(part: Part) -> None:
     shape = DataShape(SHAPE.image, 4) if isinstance(part, MLP) else SHAPE
     assert check(part, shape) > 1
