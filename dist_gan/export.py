@@ -22,6 +22,7 @@ USAGE = """usage: python -m dist_gan.export RUN out=FOLDER [key=value ...]
                      samples.png. It must not exist, or be empty. Others use it with load_generator(FOLDER) or
                      python -m dist_gan.sample FOLDER
   which=last         last, best (by the metric that save.best names), or the images that a checkpoint of RUN had seen
+  average=ema        of a run with several averages of G: which one, ema, ema_2, ...
   license=...        of the model, for its card: an identifier of the Hugging Face Hub's (apache-2.0, cc-by-4.0, ...),
                      or the name of another one. Not given: unknown, and the card says so
   name=...           of the model, for its card; the folder's name where it is not given
@@ -36,6 +37,7 @@ USAGE = """usage: python -m dist_gan.export RUN out=FOLDER [key=value ...]
 OPTIONS = {
     "out": Text(None, example="model"),
     "which": Text("last"),
+    "average": Text("ema"),
     "license": Text(None, example="apache-2.0"),
     "name": Text(None, example="my-gan"),
     "onnx": Flag(),

@@ -40,6 +40,7 @@ USAGE = """usage: python -m dist_gan.sample RUN_OR_MODEL [key=value ...]
                      conditional run all of one class, the first one or that of classes=
   truncation=1       of networks with styles: below 1, more typical and less varied images; 0, one image for all
   which=last         of a run: its newest checkpoint; best, the best one; or the one with this many images
+  average=ema        of a run with several averages of G: which one, ema, ema_2, ...
   video=walk.mp4     in place of out: a walk from latent to latent that ends where it began, count=16 at once; a name
                      ending in .mp4 or .gif. Of a conditional run each column is a class, with per_class=4 rows
   seconds=8 fps=25   of the video: its length, and frames a second
@@ -57,6 +58,7 @@ OPTIONS = {
     "classes": Text(None, example="all"),
     "truncation": Number(None, example="0.7"),
     "which": Text("last"),
+    "average": Text("ema"),
     "video": Text(None, example="walk.mp4"),
     "seconds": Whole(None, least=1, most=3600, example="8"),
     "fps": Whole(None, least=1, most=120, example="25"),
@@ -74,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(arguments: Sequence[str]) -> str:
     options = read_options(arguments[1:], OPTIONS)
-    trust_code, which, truncation = (options.pop(key) for key in ("trust_code", "which", "truncation"))
+    trust_code, which, average, truncation = (
+        options.pop(key) for key in ("trust_code", "which", "average", "truncation")
+    )
     if options["interpolate"] == 1:
         raise ConfigError("interpolate: expected 0, or at least 2 images of a strip, got 1")
     _check_video(options)
@@ -85,7 +89,7 @@ def _sample(arguments: Sequence[str]) -> str:
         print(f"dist_gan.sample: {line}", file=sys.stderr)
     write = _write if options["video"] is None else _write_video
     given = {key: value for key, value in options.items() if value is not None}
-    generator = load_generator(path, trust_code=trust_code)
+    generator = load_generator(path, trust_code=trust_code, average=average)
     if truncation is not None:
         generator = generator.truncated(truncation)
     return f"{write(generator, class_names(path), **given)} (from {path})"

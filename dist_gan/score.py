@@ -40,7 +40,8 @@ USAGE = """usage: python -m dist_gan.score RUN_OR_CHECKPOINT [key=value ...]
                      digits, stacked_digits, pixels, or my_file.py:MyFeatures
   images=N reals=N   of all metrics: how many images are made, and how many real ones are used (0: all)
   split=NAME         of all metrics: train, test or all, where the data has several; default: what was learnt from
-  weights=NAME       of all metrics: ema, the average of G, or newest, G itself; default: ema
+  weights=NAME       of all metrics: ema, the average of G (ema_2: the second of several), or newest, G itself;
+                     default: ema
   folder=A           images in a folder, in place of a run
   against=B          another folder, or mnist, fashion_mnist, cifar10, stacked_mnist; all images of both are used
   size=N             scale the images of folders to N x N; without it a folder's images must have one size

@@ -94,7 +94,7 @@ def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:
     path: list[str] = []
     block = tree
     for item in location:
-        if isinstance(block, dict) and item not in block and block.get("name") == item:
+        if _is_tag(item) or (isinstance(block, dict) and item not in block and block.get("name") == item):
             continue
         path.append(str(item))
         try:
@@ -102,6 +102,11 @@ def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:
         except (KeyError, IndexError, TypeError):
             block = None
     return path, block
+
+
+def _is_tag(item: Any) -> bool:
+    """Whether it stands for a member of a union that has no name."""
+    return isinstance(item, str) and item.startswith("<")
 
 
 def _fields_at(path: Sequence[str], tree: Any, root: type[Part]) -> dict[str, FieldInfo]:
@@ -143,7 +148,7 @@ def parts_of(annotation: Any) -> list[type[Part]]:
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, tuple) or hasattr(annotation, "__metadata__"):
-        return [part for argument in get_args(annotation) for part in parts_of(argument)]
+        return list(dict.fromkeys(part for argument in get_args(annotation) for part in parts_of(argument)))
     return []
 
 

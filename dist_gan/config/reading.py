@@ -157,7 +157,8 @@ def _keys(tree: Any, location: Iterable[Any]) -> list[Any]:
     """The keys that lead to a place in `tree`: pydantic's location without the names of union members."""
     keys = []
     for item in location:
-        if isinstance(tree, dict) and item not in tree and tree.get("name") == item:
+        unnamed = isinstance(item, str) and item.startswith("<")
+        if unnamed or (isinstance(tree, dict) and item not in tree and tree.get("name") == item):
             continue
         keys.append(item)
         tree = tree[item]

@@ -19,7 +19,7 @@ from dist_gan.objective.any_augment import AnyAugment
 from dist_gan.objective.augment import DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
-from dist_gan.optim.ema import EMA
+from dist_gan.optim.ema import EMA, NAMES, Averages, by_name
 from dist_gan.optim.optimizers import Adam, AnyOptimizer
 from dist_gan.part import Part, PathText, free
 
@@ -59,7 +59,7 @@ class Save(Part):
     """Checkpoints at multiples of this many images are never deleted; 0: none."""
     best: str = free("")
     """The best checkpoint by this number is kept too: a name of `evaluate`, such as fid; fid@digits or fid@0 (by
-    features, or by the place in the list) where there are several. Empty: none."""
+    features, or by the place in the list) where there are several; fid@ema_2 of another average. Empty: none."""
 
 
 class SampleGrid(Part):
@@ -139,8 +139,9 @@ class Config(Part):
     """How the weights of G move."""
     discriminator_optimizer: AnyOptimizer = Adam()
     """How the weights of D move."""
-    ema: EMA = EMA()
-    """The average of G's weights, from which samples are made."""
+    ema: Averages = EMA()
+    """The average of G's weights, from which samples are made. Or a list of several, each of which is sampled and
+    judged: their names are ema, ema_2, ema_3, ema_4, and whatever needs one takes the first."""
     augment: AnyAugment = NoAugment()
     """What is done to every image that D sees."""
     track: Track = Track()
@@ -202,7 +203,7 @@ class Config(Part):
             how = "Set data.labels=true too" if labels is False else f"{self.data.name} has no labels"
             found.append(f"networks.conditional: these networks are given each sample's class. {how}")
         for name, player in (("generator_optimizer", "G"), ("discriminator_optimizer", "D")):
-            moves_alone = any(p.of == player and getattr(p, "alone", False) for p in self.objective.penalties)
+            moves_alone = any(p.of == player and p.alone for p in self.objective.penalties)
             if getattr(getattr(self, name), "rescaled", False) and not moves_alone:
                 found.append(
                     f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
@@ -223,13 +224,26 @@ class Config(Part):
             )
         return found
 
+    @property
+    def judged(self) -> tuple[Metric, ...]:
+        """The metrics of `evaluate`: what is asked of the average of G is asked of each of several."""
+        return tuple(each for metric in self.evaluate for each in self._of_each_average(metric))
+
+    def _of_each_average(self, metric: Metric) -> list[Metric]:
+        if metric.weights != NAMES[0]:
+            return [metric]
+        _, *others = by_name(self.ema)
+        return [metric, *(metric.model_copy(update={"weights": name}) for name in others)]
+
     def best_metric(self) -> tuple[Metric, str] | None:
         """The metric and the name of its number that `save.best` means; None where it means none, or not one."""
-        name, _, features = self.save.best.partition("@")
+        name, *which = self.save.best.split("@")
+        of_an_average = any(each in NAMES for each in which)
         found = [
-            metric
+            one
             for number, metric in enumerate(self.evaluate)
-            if name in metric.values and features in ("", metric.features_name, str(number))
+            for one in (self._of_each_average(metric) if of_an_average else [metric])
+            if name in one.values and all(w in ("", one.features_name, str(number), one.weights) for w in which)
         ]
         return (found[0], name) if len(found) == 1 else None
 
@@ -245,6 +259,12 @@ class Config(Part):
             "not conditional here. Set networks.conditional=true, or leave it out"
             for number, metric in enumerate(self.evaluate)
             if isinstance(metric, ClassAccuracy) and not self.networks.is_conditional
+        ]
+        averages = list(by_name(self.ema))
+        found += [
+            f"evaluate.{number}.weights: there is no {metric.weights} here; ema has {', '.join(averages)}"
+            for number, metric in enumerate(self.evaluate)
+            if metric.weights not in (*averages, "newest")
         ]
         if self.save.best and self.best_metric() is None:
             values = [value for metric in self.evaluate for value in metric.values]
@@ -270,11 +290,13 @@ class Config(Part):
             )
         if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
             found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
-        if self.begin_from and self.ema.ramp and self.ema.half_life_images:
-            found.append(
-                "begin_from: ema.ramp lets the average forget its first weights within some thousand images, here the "
-                "parent's; ema.ramp=0 keeps them"
-            )
+        for name, ema in by_name(self.ema).items() if self.begin_from else ():
+            keys = [key for key in ("ramp", "begin") if getattr(ema, key) and ema.half_life_images]
+            found += [
+                f"begin_from: {name}.{key} lets the average forget its first weights within some thousand images, here "
+                f"the parent's; {name}.{key}=0 keeps them"
+                for key in keys
+            ]
         if self.freeze_discriminator_layers and not self.begin_from:
             found.append("freeze_discriminator_layers: without begin_from these layers keep their random weights")
         for name in ("generator_optimizer", "discriminator_optimizer"):

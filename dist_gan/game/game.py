@@ -21,7 +21,7 @@ from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
 from dist_gan.objective.followers import Follower, State, has_state
 from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
-from dist_gan.optim.ema import EMA, Average
+from dist_gan.optim.ema import EMA, Average, by_name
 from dist_gan.optim.optimizers import Optimizer
 from dist_gan.part import Stateful
 from dist_gan.randomness import Purpose, draw
@@ -48,7 +48,7 @@ class Game:
         *,
         generator_optimizer: Optimizer,
         discriminator_optimizer: Optimizer,
-        ema: EMA,
+        ema: EMA | Sequence[EMA],
         augment: Augment | None = None,
         seed: int,
         batch_size: int,
@@ -67,7 +67,7 @@ class Game:
             objective: the rules.
             generator_optimizer: how the weights of G move.
             discriminator_optimizer: how the weights of D move.
-            ema: how the average of G forgets.
+            ema: how the average of G forgets, or each of several.
             augment: what is done to every image that D sees.
             seed: everything random is a function of it.
             batch_size: images of one turn of D, over all processes.
@@ -83,7 +83,8 @@ class Game:
         self.processes = processes
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
-        self.average = Average(ema, networks.generator, seed, batch_multiple)
+        self.averages = {n: Average(e, networks.generator, seed, batch_multiple) for n, e in by_name(ema).items()}
+        self.average = next(iter(self.averages.values()))
         self.microbatch = microbatch or batch_size // processes.count
         self.seed = seed
         self.batch_size = batch_size
@@ -93,7 +94,7 @@ class Game:
 
         named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
         changing = [f"{AUGMENT}.{name}" for name in self.augment.numbers(0)]
-        self.dials = Dials([*named, "average", *changing], processes.device, processes.dtype)
+        self.dials = Dials([*named, *self.averages, *changing], processes.device, processes.dtype)
         # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
         on_gpu = processes.device.type == "cuda"
         optimizers: dict[Mover, Optimizer] = {
@@ -133,7 +134,7 @@ class Game:
         self.members: dict[str, Stateful] = {
             "generator": NetworkState(networks.generator),
             "discriminator": NetworkState(networks.discriminator),
-            "ema": self.average,
+            **self.averages,
             "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator),
             "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator),
             "scaler": ScalerState(processes.scaler),
@@ -160,8 +161,10 @@ class Game:
         if self._guards_once:
             self._guard = None
         self.images_seen += self.images_per_update
-        self.dials.fill({"average": self.average.recipe.weight(self.images_seen, self.images_per_update)})
-        self.average.follow(self.dials["average"] * (1 - self._skipped_by_G))
+        between = (self.images_seen, self.images_per_update)
+        self.dials.fill({name: average.recipe.weight(*between) for name, average in self.averages.items()})
+        for name, average in self.averages.items():
+            average.follow(self.dials[name] * (1 - self._skipped_by_G))
         self._moves_so_far = self._moves()
 
     def play(self, turn: Turn, batch: Batch, bits: Bits, images_seen: int) -> None:

@@ -94,7 +94,7 @@ class Player(Generic[N]):
 def own_move_in(penalties: Iterable[Any], player: str, images: int) -> float:
     """In how many turns of `player` ("D" or "G") a penalty has one move of its own: that which moves most often.
     Infinity where none of them moves alone. images: between two turns of that player."""
-    alone = [penalty for penalty in penalties if penalty.of == player and getattr(penalty, "alone", False)]
+    alone = [penalty for penalty in penalties if penalty.of == player and penalty.alone]
     return min((max(1.0, penalty.every / images) for penalty in alone), default=math.inf)
 
 

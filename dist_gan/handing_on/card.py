@@ -40,6 +40,8 @@ class Told(NamedTuple):
     license: str | None
     sizes: Mapping[str, int]
     """Bytes of each file beside the card."""
+    average: str = "ema"
+    """Which average of G it is, where the run has several."""
 
 
 def card(told: Told) -> str:
@@ -182,6 +184,8 @@ def _training(told: Told) -> str:
     for block in ("networks", "objective", "generator_optimizer", "discriminator_optimizer", "ema", "augment"):
         tree = _networks(told) if block == "networks" else with_labels(config.get(block, {}))
         rows.append([block.replace("_", " "), ", ".join(f"{key} {text}" for key, text in _flat(tree))])
+    if isinstance(config.get("ema"), list):
+        rows.append(["average of G", f"`{told.average}` of {len(config['ema'])}"])
     if state.get("processes"):
         rows.append(["processes", f"{state['processes']}; {state.get('device', '')}".rstrip("; ")])
     rows += [["began from", "the weights of another run"]] if state.get("parent") else []

@@ -18,7 +18,9 @@ from dist_gan.errors import ConfigError, RunError
 from dist_gan.handing_on.card import Told, card
 from dist_gan.handing_on.own_files import with_copies, with_labels
 from dist_gan.handing_on.programs import check_packages, write_programs
+from dist_gan.metrics.protocol import parsed
 from dist_gan.networks import Generator
+from dist_gan.optim.ema import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.handed_on import CONFIG, WEIGHTS, HandedOn
 from dist_gan.run.restore import find_checkpoint, load_generator
@@ -37,6 +39,7 @@ def export(
     out: str | Path,
     *,
     which: str = "last",
+    average: str = NAMES[0],
     license: str | None = None,
     name: str | None = None,
     where: str | None = None,
@@ -52,6 +55,7 @@ def export(
         run: a run's folder, or one of its checkpoints.
         out: the folder; it must not exist, or be empty.
         which: checkpoint of a run: `last`, `best`, or the number of images it had seen.
+        average: of a run with several averages of G: `ema`, the first, or `ema_2`, ...
         license: of the model, for its card: an identifier of the Hub's, or any other name. None: unknown.
         name: of the model, for its card. None: that of `out`.
         where: what others load, for the card: `user/name` on the Hub. None: the name of `out`.
@@ -76,14 +80,14 @@ def export(
             check_packages(option)
     found = find_checkpoint(Path(run), passed_over, which)
     read = checkpoint.read(found)
-    generator = load_generator(found, "cpu", trust_code=trust_code)
+    generator = load_generator(found, "cpu", trust_code=trust_code, average=average)
     config = read_yaml(read.config)
     networks, copies = with_copies(config["networks"]) if code else (with_labels(config["networks"]), {})
     own = out.absolute().name
     with _appearing(out) as folder:
         facts = {checkpoint.FACTS: json.dumps({key: read.state[key] for key in checkpoint.NEEDED_TO_BUILD})}
         (folder / WEIGHTS).write_bytes(
-            serialize_tensors({key: tensor.contiguous() for key, tensor in read.tensors["ema"].items()}, facts)
+            serialize_tensors({key: tensor.contiguous() for key, tensor in read.tensors[average].items()}, facts)
         )
         for copy, content in copies.items():
             (folder / copy).parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +105,11 @@ def export(
             latent=generator.latent,
             images_seen=read.state["images_seen"],
             sha256={file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in _files_in(folder)},
-            scores=_scores(found, read.state),
+            scores=_scores(found, read.state, average),
         )
         (folder / CONFIG).write_text(json.dumps(model.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
         sizes = {file: (folder / file).stat().st_size for file in _files_in(folder)}
-        text = card(Told(name or own, where or own, model, config, read.state, license, sizes))
+        text = card(Told(name or own, where or own, model, config, read.state, license, sizes, average))
         (folder / CARD).write_text(text, encoding="utf-8")
     return found
 
@@ -155,7 +159,17 @@ def _write_picture(generator: Generator, path: Path) -> None:
     save_grid(torch.cat(list(samples(generator, count, 0, classes))), path, columns)
 
 
-def _scores(found: Path, state: Mapping[str, Any]) -> dict[str, float]:
-    """What evaluations have found of this checkpoint."""
+def _scores(found: Path, state: Mapping[str, Any], average: str) -> dict[str, float]:
+    """What evaluations have found of this checkpoint, but not of another average."""
     known = read_scores(found.parent.parent).get(state["images_seen"], {})
-    return {key: float(value) for key, value in known.items() if isinstance(value, int | float) and isfinite(value)}
+    others = {name for name in NAMES if name != average}
+    return {
+        key: float(value)
+        for key, value in known.items()
+        if isinstance(value, int | float) and isfinite(value) and not (others & _weights(key))
+    }
+
+
+def _weights(key: str) -> set[str]:
+    read = parsed(key)
+    return {read[1].weights} if read else set()

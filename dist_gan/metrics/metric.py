@@ -59,8 +59,9 @@ class Metric(Part):
     """How many reals they are compared with, in a fixed shuffled order; 0: all, each once."""
     split: Literal["", "train", "test", "all"] = ""
     """Which reals, where the data has several splits; empty: those that are learnt from."""
-    weights: Literal["ema", "newest"] = "ema"
-    """Which weights of G make the fakes: their average, or the newest."""
+    weights: Literal["ema", "ema_2", "ema_3", "ema_4", "newest"] = "ema"
+    """Which weights of G make the fakes: their average, or the newest. A run with several averages computes `ema` of
+    each of them, and ema_2 of that one alone."""
     every: int = Field(640_000, ge=1)
     """Images of training between two evaluations; there is always one at the end."""
 

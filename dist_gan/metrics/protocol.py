@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 KEY = re.compile(
     r"(?P<value>[a-z][a-z0-9_]*)(?P<options>(?:,[a-z0-9_]+=[^,/]+)*)/(?P<features>.+)-(?P<sha256>[0-9a-f]{8})-(?P<resizing>[A-Za-z0-9._]+)"
-    r"/(?P<fakes>\d+)-(?P<weights>[a-z]+)(?:-vs-(?P<reals>\d+)-(?P<split>[a-z0-9_]+)-(?P<data>[0-9a-f]{8}))?"
+    r"/(?P<fakes>\d+)-(?P<weights>[a-z0-9_]+)(?:-vs-(?P<reals>\d+)-(?P<split>[a-z0-9_]+)-(?P<data>[0-9a-f]{8}))?"
 )
 
 
@@ -28,7 +28,8 @@ class Protocol(NamedTuple):
     resizing: str
     fakes: int
     weights: str
-    """`ema`: of the average of G; `newest`: of G itself; `images`: a folder of images, no generator."""
+    """`ema`: of the average of G; `ema_2`: of the second of several; `newest`: of G itself; `images`: a folder of
+    images, no generator."""
     reals: int = 0
     """0: the metric needs none."""
     split: str = ""
@@ -44,7 +45,8 @@ class Protocol(NamedTuple):
 
     def text(self) -> str:
         """The same for people."""
-        fakes = f"{self.fakes:,} images" + {"ema": " of the average of G", "newest": " of G"}.get(self.weights, "")
+        of = {"ema": " of the average of G", "newest": " of G", "images": ""}
+        fakes = f"{self.fakes:,} images" + of.get(self.weights, f" of the average {self.weights} of G")
         reals = f" against {self.reals:,} real ones ({self.split}, data {self.data})" if self.reals else ""
         scaled = "" if self.resizing == "none" else f", scaled by {self.resizing}"
         options = self.options.replace(",", ", ")

@@ -1,10 +1,11 @@
 """The moving average of G's weights, whose half-life is stated in images."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from dist_gan.distributed.numerics import one_thread
@@ -17,10 +18,12 @@ from dist_gan.randomness import Purpose, draw, normal, words
 
 MEASURED = 512
 """Samples from which batch statistics are measured; a multiple of every group that divides it, else rounded up."""
+NAMES = ("ema", "ema_2", "ema_3", "ema_4")
+"""Of averages, in the order in which the config lists them: of their files in a checkpoint, and everywhere else."""
 
 
 class EMA(Part):
-    """How the average forgets old weights."""
+    """How the average forgets old weights. Each average needs memory for one more copy of G's weights."""
 
     half_life_images: int = Field(10_000, ge=0)
     """After this many images, old weights count half. 0: no average, but the newest weights."""
@@ -44,6 +47,26 @@ class EMA(Part):
         """The weight of the newest weights after an update over `images` images that ended at `images_seen`."""
         half_life = self.half_life(images_seen - images)
         return 1 - 0.5 ** (images / half_life) if half_life else 1.0
+
+
+def _one_of_a_list(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not 1 <= len(value) <= len(NAMES):
+        raise ValueError(f"one average, or a list of at most {len(NAMES)}; here are {len(value)}")
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+Averages = Annotated[
+    Annotated[EMA, Tag("<one>")] | Annotated[tuple[EMA, ...], Tag("<several>")],
+    Discriminator(lambda value: "<several>" if isinstance(value, list | tuple) else "<one>"),
+    BeforeValidator(_one_of_a_list),
+]
+"""One average, or a list of them."""
+
+
+def by_name(averages: EMA | Sequence[EMA]) -> dict[str, EMA]:
+    """The averages of a config by their names."""
+    listed = [averages] if isinstance(averages, EMA) else averages
+    return dict(zip(NAMES[: len(listed)], listed, strict=True))
 
 
 class Average:

@@ -14,6 +14,7 @@ from dist_gan.errors import ConfigError
 from dist_gan.game.game import Game, Mover
 from dist_gan.networks import Networks
 from dist_gan.networks.freezing import layers_in_order
+from dist_gan.optim.ema import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.manifest import MANIFEST
@@ -70,10 +71,11 @@ def check_beginning(config: Config, folder: RunFolder, shape: DataShape) -> Pare
 
 
 def begin(game: Game, parent: Parent, *, optimizers: bool) -> None:
-    """Load weights, buffers and the average from the parent; with `optimizers` their state too."""
-    taken = {"generator": "G", "discriminator": "D", "ema": "G"}
+    """Load weights, buffers and the average from the parent; with `optimizers` their state too. An average that the
+    parent does not have begins as its first one."""
+    taken = {"generator": "G", "discriminator": "D", **dict.fromkeys(game.averages, "G")}
     for file, player in taken.items():
-        own, given = game.members[file].state(), parent.read.tensors[file]
+        own, given = game.members[file].state(), parent.read.tensors.get(file, parent.read.tensors[NAMES[0]])
         game.members[file].load({n: given[n] if parent.fits(player, n) else old for n, old in own.items()})
     for player, file in zip(PLAYERS, OPTIMIZERS, strict=True) if optimizers else ():
         moving = [n for n, p in game.players[player].network.named_parameters() if parent.fits(player, n)]

@@ -112,9 +112,10 @@ class Evaluate(Event):
     def _sources(self, game: Game) -> dict[str, Source]:
         found: dict[str, Source] = {}
         for weights in self.evaluation.weights():
-            network = game.average.ready()
             if weights == "newest":
                 network = game.average.with_weights(game.generator.network.state_dict())
+            else:
+                network = game.averages[weights].ready()
             found[weights] = Fakes(network, game.seed, self.reals).source
         return found
 
@@ -170,7 +171,7 @@ def open_evaluations(
         pause = _pause(processes, stopping, console)
         return Evaluation(metrics, reals_of, networks, processes, pause, cache, known=known)
 
-    kept = [metric for metric in config.evaluate if metric.features in networks]
+    kept = [metric for metric in config.judged if metric.features in networks]  # type: ignore[attr-defined]
     for line in evaluation_of(kept).unwise():
         console.warn(line)
     return Opened(kept, reals_of, evaluation_of)

@@ -79,7 +79,8 @@ class Metrics(Event):
         then, before = self._clock
         metrics["images_per_second"] = (seen - before) / (now - then)
         metrics |= {f"{player}/learning_rate": rate for player, rate in game.learning_rates().items()}
-        metrics["EMA/half_life_images"] = game.average.recipe.half_life(seen)
+        averages = game.averages.items()
+        metrics |= {f"{name.upper()}/half_life_images": each.recipe.half_life(seen) for name, each in averages}
         if game.processes.scaler is not None:
             metrics["fp16_scale"] = game.processes.scaler.get_scale()
         metrics |= peak_memory() | self.extra | self.constant
@@ -99,7 +100,7 @@ class Metrics(Event):
 
 
 class Pictures(Event):
-    """A grid of the same latents over time."""
+    """Grids of the same latents over time, one of each average of G."""
 
     name = "the pictures"
 
@@ -110,13 +111,18 @@ class Pictures(Event):
         self.condition = condition
         self.columns = columns
         self.last: Tensor | None = None
-        """The newest grid on rank 0, uint8 [N, C, H, W] on the CPU."""
+        """The newest grid of the first average on rank 0, uint8 [N, C, H, W] on the CPU."""
 
     def happen(self, game: Game, records: Records) -> None:
-        """Made by the averaged generator, whose batch statistics are measured now."""
-        if game.processes.is_first:  # nothing is communicated: others go on
-            self.last = images = generate(game.average.ready(), self.latents, self.condition)
-            records.picture(images, f"{game.images_seen:012d}.png", game.images_seen, self.columns)
+        """Made by each averaged generator, whose batch statistics are measured now."""
+        if not game.processes.is_first:  # nothing is communicated: others go on
+            return
+        for name, average in game.averages.items():
+            images = generate(average.ready(), self.latents, self.condition)
+            which = "" if average is game.average else f"-{name}"
+            records.picture(images, f"{game.images_seen:012d}{which}.png", game.images_seen, self.columns)
+            if average is game.average:
+                self.last = images
 
 
 class Checkpoints(Event):

@@ -6,7 +6,7 @@ can be looked at where there is no `fcntl` (Windows).
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from dist_gan.config.reading import read_yaml
 from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
+from dist_gan.optim.ema import NAMES
 from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint, handed_on
 from dist_gan.run.listing import CHECKPOINT, runs_below
@@ -81,7 +82,12 @@ def _no_run(path: Path) -> str:
 
 
 def load_generator(
-    path: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False, which: str = "last"
+    path: str | Path,
+    device: str | torch.device | None = None,
+    *,
+    trust_code: bool = False,
+    which: str = "last",
+    average: str = NAMES[0],
 ) -> Generator:
     """The averaged generator of a run, a checkpoint, or a model that was handed on; in eval mode.
 
@@ -93,6 +99,7 @@ def load_generator(
         trust_code: whether the code of networks of a user's own, which the config names, may be executed. Not needed
             where this process has used them already.
         which: checkpoint of a run: `last`, `best`, or the number of images it had seen.
+        average: of a run with several averages of G: `ema`, the first, or `ema_2`, ...
 
     Raises:
         ConfigError: there is none at `path`, or it needs code that is not trusted.
@@ -100,8 +107,12 @@ def load_generator(
         InputOutputError: it cannot be read or downloaded.
     """
     found = find_model(Path(path), which=which)
-    read = handed_on.read if handed_on.is_handed_on(found) else _two_files if _is_bare(found) else _checkpoint
-    weights, config, facts = read(found)
+    if not handed_on.is_handed_on(found):
+        weights, config, facts = (_two_files if _is_bare(found) else _checkpoint)(found, average)
+    elif average == NAMES[0]:
+        weights, config, facts = handed_on.read(found)
+    else:
+        raise ConfigError(f"average: {path} is one model. Give the run's folder to choose among its averages")
     try:
         recipe = _recipe(config["networks"], trust_code=trust_code)
         shape = DataShape(ImageShape(*facts["image_shape"]), len(facts["classes"]))
@@ -137,15 +148,24 @@ def _is_bare(folder: Path) -> bool:
     return not os.path.lexists(folder / MANIFEST) and (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
 
 
-def _checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
+def check_average(path: Path, there: Collection[str], average: str) -> None:
+    """Raises ConfigError where `average` is none of those at `path`. there: names of files, without their endings."""
+    known = [name for name in NAMES if name in there]
+    if average not in known:
+        raise ConfigError(f"average: {path} has {', '.join(known)}; got {average!r}")
+
+
+def _checkpoint(path: Path, average: str) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
     read = checkpoint.read(path)
-    return read.tensors["ema"], read_yaml(read.config), read.state
+    check_average(path, read.tensors, average)
+    return read.tensors[average], read_yaml(read.config), read.state
 
 
-def _two_files(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
+def _two_files(folder: Path, average: str = NAMES[0]) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
     """From the two files: the file with the weights also has the shape of the images."""
+    check_average(folder, {path.stem for path in folder.glob("*.safetensors")}, average)
     try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
+        with safe_open(folder / f"{average}.safetensors", "pt") as file:
             facts = json.loads((file.metadata() or {}).get(checkpoint.FACTS, "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if missing := {"image_shape", "classes"} - facts.keys():

@@ -26,7 +26,7 @@ from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.reference import Cache, RealOrder
 from dist_gan.metrics.tasks import Reals
 from dist_gan.networks import Generator
-from dist_gan.optim.ema import EMA, Average
+from dist_gan.optim.ema import EMA, NAMES, Average, by_name
 from dist_gan.run import checkpoint
 from dist_gan.run.restore import find_checkpoint, load_generator
 from dist_gan.run.scores import images_of
@@ -113,6 +113,9 @@ def score_run(
     asked = processes.on_all_ranks(lambda: metrics(config))
     if not config.networks.is_conditional:
         _no_classes(asked, f"{run} is not conditional")
+    there = (*by_name(config.ema), "newest")
+    if missing := [metric.weights for metric in asked if metric.weights not in there]:
+        raise ConfigError(f"weights: {run} has {', '.join(there)}; got {missing[0]!r}")
     dataset = work.opened(config.data)
     evaluation = _evaluation(asked, config.data, dataset, work)
     reals = evaluation.order_of(Reals(dataset, config.data))
@@ -228,10 +231,12 @@ def _checkpoints(run: Path, which: str, warn: Callable[[str], None]) -> list[Pat
 def _generators(
     path: Path, config: Config, weights: Sequence[str], processes: Processes, trust_code: bool
 ) -> dict[str, Generator]:
-    average = load_generator(path, processes.device, trust_code=trust_code)
-    found = {"ema": average}
+    found = {
+        name: load_generator(path, processes.device, trust_code=trust_code, average=name)
+        for name in {NAMES[0], *weights} - {"newest"}
+    }
     if "newest" in weights:
-        whole = Average(EMA(), average, config.seed, config.networks.batch_multiple)
+        whole = Average(EMA(), found[NAMES[0]], config.seed, config.networks.batch_multiple)
         found["newest"] = whole.with_weights(checkpoint.read(path).tensors["generator"])
     return found
 

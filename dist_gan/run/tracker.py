@@ -178,7 +178,7 @@ class _WandB(_Service):
     def picture(self, images_seen: int, path: Path) -> None:
         import wandb
 
-        self.tracker.log({"images": images_seen, "samples": wandb.Image(str(path))})
+        self.tracker.log({"images": images_seen, _title(path): wandb.Image(str(path))})
 
 
 class _TensorBoard(_Service):
@@ -196,7 +196,12 @@ class _TensorBoard(_Service):
 
         with Image.open(path) as image:
             pixels = numpy.asarray(image.convert("RGB"))
-        self.tracker.log_images({"samples": pixels[None]}, step=images_seen, dataformats="NHWC")
+        self.tracker.log_images({_title(path): pixels[None]}, step=images_seen, dataformats="NHWC")
+
+
+def _title(picture: Path) -> str:
+    """`samples`, or `samples_ema_2` of another average."""
+    return "_".join(["samples", *picture.stem.split("-")[1:]])
 
 
 def _started(tracker: Any) -> Any:

@@ -16,6 +16,7 @@ from dist_gan.game.meter import Meter
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.objective import Objective, Terms
 from dist_gan.objective.penalties import R1, WGANGP
+from dist_gan.optim.ema import EMA
 from dist_gan.optim.factors import LayerFactor
 from dist_gan.optim.optimizers import SGD, Adam, AdamW
 from dist_gan.optim.schedules import Cosine
@@ -43,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
     "adamw": {"optimizer": AdamW(clip=1)},
     "sgd": {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=0.1, clip=1)},
+    "two averages": {"ema": [EMA(), EMA(half_life_images=500, ramp=0, schedule=SLOWER)]},
     "beta2 schedule": {"optimizer": Adam(beta2_schedule=SLOWER, schedule=SLOWER, clip=1)},
     "beta2 schedule, weight decay": {"optimizer": AdamW(beta2_schedule=SLOWER, factors=FACTORS)},
     "factors": {"optimizer": Adam(factors=FACTORS, schedule=SLOWER)},
