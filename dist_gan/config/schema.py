@@ -1,6 +1,5 @@
 """The root of a run's configuration, and which combinations cannot work."""
 
-import difflib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from dist_gan.config.explain import explain_mistakes
+from dist_gan.config.judging import best_metric, evaluation_mistakes, judged
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import AnyMetric
-from dist_gan.metrics.classified import ClassAccuracy
 from dist_gan.metrics.metric import Metric
 from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.ada import ADA
@@ -19,7 +18,7 @@ from dist_gan.objective.any_augment import AnyAugment
 from dist_gan.objective.augment import DiffAugment, NoAugment
 from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
-from dist_gan.optim.ema import EMA, NAMES, Averages, by_name
+from dist_gan.optim.ema import EMA, Averages, by_name
 from dist_gan.optim.optimizers import Adam, AnyOptimizer
 from dist_gan.part import Part, PathText, free
 
@@ -214,7 +213,7 @@ class Config(Part):
                 f"objective.fresh_reals: {self.objective.loss.name} does not show real images to D in G's turn, so "
                 "fresh ones would change nothing but labels. Leave it out, or use a loss of pairs (relativistic)"
             )
-        found += self._evaluation_mistakes()
+        found += evaluation_mistakes(self)
         if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
             found.append("augment: diffaugment needs images of at least 8x8")
         if isinstance(self.augment, ADA) and self.augment.recolors and self.data.shape[0] not in (1, 3):
@@ -227,58 +226,11 @@ class Config(Part):
     @property
     def judged(self) -> tuple[Metric, ...]:
         """The metrics of `evaluate`: what is asked of the average of G is asked of each of several."""
-        return tuple(each for metric in self.evaluate for each in self._of_each_average(metric))
-
-    def _of_each_average(self, metric: Metric) -> list[Metric]:
-        if metric.weights != NAMES[0]:
-            return [metric]
-        _, *others = by_name(self.ema)
-        return [metric, *(metric.model_copy(update={"weights": name}) for name in others)]
+        return judged(self)
 
     def best_metric(self) -> tuple[Metric, str] | None:
         """The metric and the name of its number that `save.best` means; None where it means none, or not one."""
-        name, *which = self.save.best.split("@")
-        of_an_average = any(each in NAMES for each in which)
-        found = [
-            one
-            for number, metric in enumerate(self.evaluate)
-            for one in (self._of_each_average(metric) if of_an_average else [metric])
-            if name in one.values and all(w in ("", one.features_name, str(number), one.weights) for w in which)
-        ]
-        return (found[0], name) if len(found) == 1 else None
-
-    def _evaluation_mistakes(self) -> list[str]:
-        found = [
-            f"evaluate.{number}{'' if metric.held_out else '.split'}: {self.data.name} has no splits, so there are no "
-            "images that are not learnt from. Leave it out"
-            for number, metric in enumerate(self.evaluate)
-            if (metric.split or metric.held_out) and not hasattr(self.data, "split")
-        ]
-        found += [
-            f"evaluate.{number}: class_accuracy judges the classes that were asked for, and {self.networks.name} is "
-            "not conditional here. Set networks.conditional=true, or leave it out"
-            for number, metric in enumerate(self.evaluate)
-            if isinstance(metric, ClassAccuracy) and not self.networks.is_conditional
-        ]
-        averages = list(by_name(self.ema))
-        found += [
-            f"evaluate.{number}.weights: there is no {metric.weights} here; ema has {', '.join(averages)}"
-            for number, metric in enumerate(self.evaluate)
-            if metric.weights not in (*averages, "newest")
-        ]
-        if self.save.best and self.best_metric() is None:
-            values = [value for metric in self.evaluate for value in metric.values]
-            full = [f"{v}@{m.features_name}" for m in self.evaluate for v in m.values]
-            numbered = [f"{v}@{i}" for i, m in enumerate(self.evaluate) for v in m.values]
-            names = [
-                next(n for n, all_ in zip(own, (values, full, numbered), strict=True) if all_.count(n) == 1)
-                for own in zip(values, full, numbered, strict=True)
-            ]
-            expected = f"expected one of {', '.join(names)}" if names else "nothing is evaluated (evaluate=[...])"
-            near = difflib.get_close_matches(self.save.best, names, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            found.append(f"save.best: {expected}, got {self.save.best!r}{hint}")
-        return found
+        return best_metric(self)
 
     def unwise(self) -> list[str]:
         """What works, but most likely is not what was meant."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from dist_gan.optim.optimizers import Optimizer
+
 
 class Dials:
     """Learning rates, the average's weight, factors of penalties: filled before a turn, read inside it.
@@ -29,3 +31,23 @@ class Dials:
         # A new host tensor each time: the last copy may not have been made yet, and still reads its own.
         host = torch.tensor(list(self._numbers.values()), dtype=self.values.dtype, pin_memory=self._pinned)
         self.values.copy_(host, non_blocking=True)
+
+
+class Rates:
+    """The numbers of each player's optimizer: its learning rate, and whatever else changes."""
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], device: torch.device, dtype: torch.dtype) -> None:
+        """optimizers: by player."""
+        self._optimizers = optimizers
+        names = [f"{player}/{name}" for player, optimizer in optimizers.items() for name in optimizer.numbers(0)]
+        # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
+        self._dials = Dials(names, device, torch.float32 if device.type == "cuda" else dtype)
+
+    def of(self, player: str) -> dict[str, Tensor]:
+        """[] tensors by the names of its optimizer's numbers, the same throughout the run."""
+        return {name: self._dials[f"{player}/{name}"] for name in self._optimizers[player].numbers(0)}
+
+    def fill(self, player: str, images_seen: int) -> None:
+        """As they are in that player's turn which begins at `images_seen`."""
+        numbers = self._optimizers[player].numbers(images_seen)
+        self._dials.fill({f"{player}/{name}": number for name, number in numbers.items()})

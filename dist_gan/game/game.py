@@ -12,7 +12,7 @@ from dist_gan.distributed.exact_sum import FixedPointSum, fixed_point
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.traffic import purpose
-from dist_gan.game.dials import Dials
+from dist_gan.game.dials import Dials, Rates
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
 from dist_gan.game.purity import PurityGuard
@@ -95,20 +95,16 @@ class Game:
         named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
         changing = [f"{AUGMENT}.{name}" for name in self.augment.numbers(0)]
         self.dials = Dials([*named, *self.averages, *changing], processes.device, processes.dtype)
-        # torch's fused optimizers read a learning rate as float32 on a GPU, whatever the precision.
-        on_gpu = processes.device.type == "cuda"
-        optimizers: dict[Mover, Optimizer] = {
+        optimizers: dict[str, Optimizer] = {
             "D": discriminator_optimizer.rescale(own_move_in(objective.penalties, "D", batch_size)),
             "G": generator_optimizer.rescale(own_move_in(objective.penalties, "G", self.images_per_update)),
         }
-        names = [f"{mover}/{name}" for mover, optimizer in optimizers.items() for name in optimizer.numbers(0)]
-        self.rates = Dials(names, processes.device, torch.float32 if on_gpu else processes.dtype)
+        self.rates = Rates(optimizers, processes.device, processes.dtype)
         fixed = FixedPointSum(processes, batch_size // self.microbatch) if processes.exact else None
 
         def player(network: Any, name: Mover) -> Player[Any]:
             reduction = reduction_for(network, processes, batch_size, fixed)
-            numbers = {number: self.rates[f"{name}/{number}"] for number in optimizers[name].numbers(0)}
-            return Player(network, optimizers[name], processes, reduction, numbers)
+            return Player(network, optimizers[name], processes, reduction, self.rates.of(name))
 
         self.generator = player(networks.generator, "G")
         self.discriminator = player(networks.discriminator, "D")
@@ -266,8 +262,7 @@ class Game:
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
         """Fill in the numbers of this turn; returns the penalties that are due."""
         strengths = self._strengths(turn, images_seen)
-        numbers = self.players[turn.player].recipe.numbers(images_seen)
-        self.rates.fill({f"{turn.player}/{name}": number for name, number in numbers.items()})
+        self.rates.fill(turn.player, images_seen)
         changing = {f"{AUGMENT}.{name}": value for name, value in self.augment.numbers(images_seen).items()}
         if strengths or changing:
             self.dials.fill(strengths | changing)

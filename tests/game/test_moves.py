@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from dist_gan.config.command_line import load
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
+from dist_gan.objective.objective import Objective
+from dist_gan.objective.penalties import R1, R2
 from dist_gan.optim.factors import LayerFactor
 from dist_gan.optim.optimizers import SGD, Adam, AdamW, Optimizer
 from dist_gan.optim.schedules import Cosine
@@ -52,8 +55,7 @@ def test_its_numbers_are_those_of_the_turn(double: Processes) -> None:
     found: list[tuple[str, dict[str, float]]] = []
 
     def watch(turn: str, player: Any, terms: Any) -> None:
-        own = {key: value.item() for key, value in game.rates._views.items() if key.startswith(turn)}
-        found.append((turn, {key.partition("/")[2]: value for key, value in own.items()}))
+        found.append((turn, {name: number.item() for name, number in game.rates.of(turn).items()}))
 
     game = tiny.game(double, optimizer=optimizer, discriminator_turns=2, watch=watch)
     tiny.play(game, 2)
@@ -81,3 +83,31 @@ def test_frozen_layers_have_no_factor(processes: Processes) -> None:
             {n: torch.zeros(()) for n in optimizer.numbers(0)},
             "discriminator_optimizer",
         )
+
+
+def test_a_player_whose_penalties_move_alone_is_rescaled(double: Processes) -> None:
+    """By the penalty that moves most often, in turns of that player; the other player is not."""
+    recipe = Adam(learning_rate=0.0025, beta1=0.3, beta2=0.99, rescaled=True)
+    often, seldom = (R1(alone=True, every=turns * tiny.BATCH) for turns in (16, 64))
+    objective = Objective(penalties=(seldom, often, R2(every=4 * tiny.BATCH)))
+    game = tiny.game(double, optimizer=recipe, objective=objective, discriminator_turns=2)
+    tiny.play(game, 1)
+    (D,), (G,) = (player.optimizer.param_groups for player in (game.discriminator, game.generator))
+    assert D["betas"] == pytest.approx((0.3 ** (16 / 17), 0.99 ** (16 / 17)), rel=1e-15)
+    assert D["lr"].item() == pytest.approx(0.0025 * 16 / 17, rel=1e-15)
+    assert (G["betas"], G["lr"].item()) == ((0.3, 0.99), 0.0025)
+    assert game.learning_rates() == {"D": D["lr"].item(), "G": G["lr"].item()}
+
+
+def test_lazy_rescaling_of_g_counts_its_own_turns(double: Processes) -> None:
+    objective = Objective.model_construct(penalties=(own_parts.PathLength(alone=True, every=8 * tiny.BATCH),))
+    game = tiny.game(double, optimizer=Adam(learning_rate=1, rescaled=True), objective=objective, discriminator_turns=2)
+    assert game.learning_rates() == {"D": 1, "G": pytest.approx(4 / 5, rel=1e-15)}
+
+
+def test_rescaled_without_a_penalty_alone_is_a_mistake() -> None:
+    both = ["generator_optimizer.rescaled=true", "discriminator_optimizer.rescaled=true"]
+    config = load(None, [*both, "objective.penalties=[{name: r1, alone: true, every: 1024}]"])
+    assert [line.partition(":")[0] for line in config.mistakes(1)] == ["generator_optimizer.rescaled"]
+    config = load(None, [*both, "objective.penalties=[{name: r1, every: 1024}]"])
+    assert len([line for line in config.mistakes(1) if "has alone=true" in line]) == 2
