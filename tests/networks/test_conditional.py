@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from dist_gan.networks import DCGAN, MLP, Recipe
+from dist_gan.networks import DCGAN, MLP, R3GAN, Recipe
 from dist_gan.sampling.generate import sample_classes, sample_latents
 from dist_gan.shapes import DataShape, ImageShape
 
 SHAPE = DataShape(ImageShape(3, 32, 32), 5)
-RECIPES = [MLP(conditional=True, width=8), DCGAN(conditional=True, width=8)]
+RECIPES = [MLP(conditional=True, width=8), DCGAN(conditional=True, width=8), R3GAN(conditional=True, width=16)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
