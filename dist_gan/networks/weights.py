@@ -32,7 +32,8 @@ def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
         network: what is filled, in place.
         seed: the run's seed.
         purpose: which network it is.
-        rule: (parameter's name, parameter, its layer) -> ("normal", mean, std) or ("uniform", low, high).
+        rule: (parameter's name, parameter, its layer) -> ("normal", mean, std), ("uniform", low, high) or
+            ("orthogonal", 0, gain).
     """
     ordinal = 0
     for layer in network.modules():
@@ -41,7 +42,10 @@ def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
             ordinals = range(ordinal, ordinal - (-parameter.numel() // BITS_PER_BLOCK))
             drawn = draw(seed, {purpose: BITS_PER_BLOCK}, ordinals)[purpose]
             bits = drawn.flatten()[: parameter.numel()]
-            values = a + b * normal(bits) if kind == "normal" else a + (b - a) * uniform(bits)
+            if kind == "orthogonal":
+                values = a + b * orthogonal(normal(bits, torch.float64).view(parameter.shape))
+            else:
+                values = a + b * normal(bits) if kind == "normal" else a + (b - a) * uniform(bits)
             parameter.copy_(values.view(parameter.shape))
             ordinal = ordinals.stop
     ordinal = int(purpose) << 32  # the two networks draw from separate ordinals
@@ -51,3 +55,21 @@ def initialize(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) -> N
             drawn = draw(seed, {Purpose.LAYER_STATE: BITS_PER_BLOCK}, ordinals)[Purpose.LAYER_STATE]
             layer.set_state(normal(drawn.flatten()[: layer.state_numbers]))
             ordinal = ordinals.stop
+
+
+def orthogonal(values: Tensor) -> Tensor:
+    """A matrix [rows, everything else] whose rows, or columns where these are fewer, are orthonormal, from standard
+    normal numbers of its shape (Saxe et al. 2014; uniformly distributed, Mezzadri 2007).
+
+    In one thread: the bits of a product depend on the number of threads.
+    """
+    matrix = values.flatten(1)
+    is_wide = matrix.shape[0] < matrix.shape[1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        q, r = torch.linalg.qr(matrix.t() if is_wide else matrix)
+    finally:
+        torch.set_num_threads(threads)
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+    return (q.t() if is_wide else q).reshape(values.shape)
