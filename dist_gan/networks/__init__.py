@@ -5,12 +5,24 @@ from typing import Annotated
 from pydantic import Field
 
 from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.biggan import BigGAN
 from dist_gan.networks.dcgan import DCGAN
 from dist_gan.networks.mlp import MLP
 from dist_gan.networks.r3gan import R3GAN
 from dist_gan.networks.stylegan2 import StyleGAN2
 from dist_gan.own_parts import OwnPart
 
-AnyRecipe = Annotated[MLP | DCGAN | R3GAN | StyleGAN2, Field(discriminator="name"), OwnPart(Recipe)]
+AnyRecipe = Annotated[MLP | DCGAN | R3GAN | StyleGAN2 | BigGAN, Field(discriminator="name"), OwnPart(Recipe)]
 
-__all__ = ["DCGAN", "MLP", "R3GAN", "AnyRecipe", "Discriminator", "Generator", "Networks", "Recipe", "StyleGAN2"]
+__all__ = [
+    "DCGAN",
+    "MLP",
+    "R3GAN",
+    "AnyRecipe",
+    "BigGAN",
+    "Discriminator",
+    "Generator",
+    "Networks",
+    "Recipe",
+    "StyleGAN2",
+]

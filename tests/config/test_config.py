@@ -42,6 +42,7 @@ def test_all_are_shipped() -> None:
         "mnist_dcgan",
         "mnist_dcgan_conditional",
         "fashion_dcgan",
+        "cifar10_biggan",
         "cifar10_dcgan",
         "folder_dcgan",
         "stacked_mnist_dcgan",

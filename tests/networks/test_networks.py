@@ -62,9 +62,7 @@ def test_logits_are_not_squashed(recipe: Recipe) -> None:
     images = torch.rand(32, 1, 32, 32) * 2 - 1
     with torch.no_grad():
         before = D(images)
-        last.weight.mul_(1000)
-        if last.bias is not None:
-            last.bias.mul_(1000)
+        last.register_forward_hook(lambda layer, inputs, output: output * 1000)  # whatever normalizes its weight
         after = D(images)
     torch.testing.assert_close(after, before * 1000, rtol=1e-4, atol=1e-2)
     assert after.abs().max() > 5
