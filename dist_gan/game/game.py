@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.source import Batch
-from dist_gan.distributed.exact_sum import FixedPointSum, fixed_point
+from dist_gan.distributed.exact_sum import FixedPointSum
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.traffic import purpose
@@ -16,10 +16,10 @@ from dist_gan.game.dials import Dials, Rates
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
 from dist_gan.game.purity import PurityGuard
-from dist_gan.game.turn import MOVERS, Mover, Turn, slices, turns_of
+from dist_gan.game.turn import MOVERS, Mover, Turn, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
-from dist_gan.objective.followers import Follower, State, has_state
+from dist_gan.objective.followers import Followers, State
 from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
 from dist_gan.optim.ema import EMA, Average, by_name
 from dist_gan.optim.optimizers import Optimizer
@@ -109,15 +109,9 @@ class Game:
         self.generator = player(networks.generator, "G")
         self.discriminator = player(networks.discriminator, "D")
         self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
-        self.turns = turns_of(objective, networks, self.augment, named)
-        shape = networks.generator.shape
-        self._bits_of = {
-            name: own
-            for turn in self.turns.values()
-            for name, own in slices({name: part.bits(shape) for name, part in turn.penalties.items()}).items()
-        }
-        stateful: dict[str, Any] = {AUGMENT: self.augment, **named}
-        self.followers = {n: Follower(part, processes.device) for n, part in stateful.items() if has_state(part)}
+        every: dict[Mover, int] = {"D": batch_size, "G": self.images_per_update}
+        self.turns = turns_of(objective, networks, self.augment, named, every)
+        self.followers = Followers({AUGMENT: self.augment, **named}, processes)
         if any(turn.penalties for turn in self.turns.values() if turn.player == "G"):
             scalars = (G_PENALTY, *scalars)
         self.meter = Meter(processes, batch_size, (*SCALARS, *scalars))
@@ -134,7 +128,7 @@ class Game:
             "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator),
             "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator),
             "scaler": ScalerState(processes.scaler),
-            **self.followers,
+            **self.followers.members,
         }
 
     def update(self, batches: Iterator[Batch]) -> None:
@@ -145,15 +139,11 @@ class Game:
         taken = [next(batches) for _ in range(self.discriminator_turns)]
         with self._guard.watching() if self._guard else nullcontext():
             for number, batch in enumerate(taken):
-                last = number == self.discriminator_turns - 1
-                seen = self.images_seen + number * self.batch_size
-                now = self._taking_place("D", seen) + (self._taking_place("G", self.images_seen) if last else [])
-                bits = self._draw(batch, now)
-                for turn in now:
-                    theirs = turn.player == "D"
-                    self.play(
-                        turn, batch if theirs else batch.fresh or batch, bits, seen if theirs else self.images_seen
-                    )
+                now = self._turns_on(number)
+                bits = self._draw(batch, [turn for turn, _ in now])
+                for turn, images_seen in now:
+                    own = batch.fresh if turn.player == "G" and batch.fresh else batch
+                    self.play(turn, own, bits, images_seen)
         if self._guards_once:
             self._guard = None
         self.images_seen += self.images_per_update
@@ -174,12 +164,13 @@ class Game:
                     terms = self._terms(turn, microbatch, due)
                     self.processes.backward(terms.total * mover.reduction.scale)
                 (self.meter.add_penalty if turn.alone else self.meter.add)(turn.player, terms)
-                self._observe(turn, terms)
+                for name, values in self._observed(turn, terms).items():
+                    self.followers.observe(name, values)
         if not turn.alone:
             self.meter.moved(turn.player, mover.gradient_norm, mover.skipped)
         if turn.player == "G" and not turn.alone:
             self._skipped_by_G = mover.skipped
-        self._settle(mover)
+        self.followers.settle(1 - mover.skipped, rehearsing=mover.rehearsing)
         if self.watch and not turn.alone:
             self.watch(turn.player, mover, terms)
 
@@ -228,86 +219,53 @@ class Game:
 
     def _terms(self, turn: Turn, given: Microbatch, due: Sequence[Due]) -> Terms:
         G, D, rules = self.generator, self.discriminator, self.objective
-        latents, noise, fake = None, None, None
         own = given.bits.get(Purpose.D_TURN_GENERATE if turn.player == "D" else Purpose.G_TURN_GENERATE)
-        if own is not None:
-            latents, noise = latents_and_noise(own, G.network.latent, self.processes.dtype)
+        made = None if own is None else latents_and_noise(own, G.network.latent, self.processes.dtype)
+        looking = (given, self.augment, due, self._augment_state)
         if turn.player == "G":
-            assert latents is not None
-            assert noise is not None
-            made = G.reduction.wrapped
+            assert made is not None
             styled = G.network.styled
             if turn.alone:
-                return rules.generator_alone(made, latents, noise, given, due, styled=styled)
-            return rules.generator(
-                made, D.network, latents, noise, given, self.augment, due, self._augment_state, styled=styled
-            )
-        if latents is not None:
+                return rules.generator_alone(G.reduction.wrapped, *made, given, due, styled=styled)
+            latents, noise = made
+            return rules.generator(G.reduction.wrapped, D.network, latents, noise, *looking, styled=styled)
+        fake = None
+        if made is not None:
             with torch.no_grad():
-                fake = G.network(latents, given.condition, noise)
-        seen = D.reduction.wrapped
+                fake = G.network(made[0], given.condition, made[1])
         if turn.alone:
-            return rules.discriminator_alone(seen, fake, given, self.augment, due, self._augment_state)
+            return rules.discriminator_alone(D.reduction.wrapped, fake, *looking)
         assert fake is not None
-        return rules.discriminator(seen, fake, given, self.augment, due, self._augment_state)
+        return rules.discriminator(D.reduction.wrapped, fake, *looking)
 
-    def _taking_place(self, player: Mover, images_seen: int) -> list[Turn]:
-        """A player's turns at `images_seen`: its own, and that of penalties alone where one is due."""
-        found = [self.turns[player]]
-        alone = self.turns.get(f"{player} alone")
-        if alone and any(self._strengths(alone, images_seen).values()):
-            found.append(alone)
-        return found
+    def _turns_on(self, number: int) -> list[tuple[Turn, int]]:
+        """What is played on an update's batch of this number, and the images seen where each turn begins."""
+        players = MOVERS[: 2 if number == self.discriminator_turns - 1 else 1]
+        begins = {"D": self.images_seen + number * self.batch_size, "G": self.images_seen}
+        turns = [(self.turns.get(name), begins[p]) for p in players for name in (p, f"{p} alone")]
+        return [(turn, begin) for turn, begin in turns if turn and turn.takes_place(begin)]
 
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
         """Fill in the numbers of this turn; returns the penalties that are due."""
-        strengths = self._strengths(turn, images_seen)
         self.rates.fill(turn.player, images_seen)
+        strengths = turn.strengths(images_seen)
         changing = {f"{AUGMENT}.{name}": value for name, value in self.augment.numbers(images_seen).items()}
         if strengths or changing:
             self.dials.fill(strengths | changing)
-        follower = self.followers.get(AUGMENT)
-        self._augment_state = dict(follower.values if follower else NOTHING) | {
-            name.removeprefix(f"{AUGMENT}."): self.dials[name] for name in changing
-        }
+        numbers = {name.removeprefix(f"{AUGMENT}."): self.dials[name] for name in changing}
+        self._augment_state = {**self.followers.state_of(AUGMENT), **numbers}
         return [
-            Due(
-                name,
-                turn.penalties[name],
-                self.dials[name],
-                self.followers[name].values if name in self.followers else NOTHING,
-                self._bits_of.get(name, slice(0)),
-            )
-            for name, strength in strengths.items()
-            if strength
+            Due(name, penalty, self.dials[name], self.followers.state_of(name), turn.bits_of[name])
+            for name, penalty in turn.penalties.items()
+            if strengths[name]
         ]
 
-    def _strengths(self, turn: Turn, images_seen: int) -> dict[str, float]:
-        """The factor of each of its penalties; 0 where it is not due."""
-        between = self.batch_size if turn.player == "D" else self.images_per_update  # images between two such turns
-        return {name: penalty.strength(images_seen, between) for name, penalty in turn.penalties.items()}
-
-    def _observe(self, turn: Turn, terms: Terms) -> None:
-        if turn.player == "D" and not turn.alone and AUGMENT in self.followers:
+    def _observed(self, turn: Turn, terms: Terms) -> Mapping[str, Tensor]:
+        """What a microbatch showed to parts with a state, by name."""
+        if turn.player == "D" and not turn.alone and AUGMENT in self.followers.members:
             assert terms.real is not None
-            self.followers[AUGMENT].observe(fixed_point(self.augment.observe(terms.real, terms.fake)))
-        for name, values in terms.observed.items():
-            if name in self.followers:
-                self.followers[name].observe(fixed_point(values))
-
-    def _settle(self, mover: Player[Any]) -> None:
-        """Pass the observations of the turn to the followers: one reduction of integers, if there are any."""
-        seen = [follower for follower in self.followers.values() if follower.sums is not None]
-        if not seen:
-            return
-        if mover.rehearsing:
-            for follower in seen:
-                follower.sums = None
-            return
-        with purpose("followers"):
-            total = self.processes.sum(torch.stack([f.sums for f in seen if f.sums is not None]))
-        for follower, sums in zip(seen, total.unbind(), strict=True):
-            follower.settle(sums, 1 - mover.skipped)
+            return {AUGMENT: self.augment.observe(terms.real, terms.fake)}
+        return terms.observed
 
     def _draw(self, batch: Batch, turns: Sequence[Turn]) -> Bits:
         """All random bits of these turns on `batch`, in one evaluation of Philox."""

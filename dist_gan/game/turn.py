@@ -28,6 +28,10 @@ class Turn:
     """How many of the same purposes are not its own and come before."""
     penalties: Mapping[str, Any]
     """The penalties that belong to it, by name, whether due or not."""
+    bits_of: Mapping[str, slice]
+    """Where each penalty's own random bits are among those of its purpose."""
+    every: int
+    """Images that D sees from one such turn to the next."""
     alone: bool = False
     """Whether it is a turn of the penalties that are minimized alone: one in which none is due does not take place."""
 
@@ -36,6 +40,14 @@ class Turn:
         """For people."""
         return f"{self.player}'s turn of penalties" if self.alone else f"{self.player}'s turn"
 
+    def strengths(self, images_seen: int) -> dict[str, float]:
+        """The factor of each of its penalties where it begins at `images_seen`; 0 where it is not due."""
+        return {name: penalty.strength(images_seen, self.every) for name, penalty in self.penalties.items()}
+
+    def takes_place(self, images_seen: int) -> bool:
+        """Whether there is anything to do in it."""
+        return not self.alone or any(self.strengths(images_seen).values())
+
     def bits(self, drawn: Mapping[Purpose, Tensor]) -> dict[Purpose, Tensor]:
         """Its own among those that were drawn for several turns."""
         first = {purpose: self.after.get(purpose, 0) for purpose in self.purposes}
@@ -43,9 +55,20 @@ class Turn:
 
 
 def turns_of(
-    objective: Objective, networks: Networks, augment: Augment, penalties: Mapping[str, Any]
+    objective: Objective,
+    networks: Networks,
+    augment: Augment,
+    penalties: Mapping[str, Any],
+    every: Mapping[Mover, int],
 ) -> dict[str, Turn]:
-    """`D` and `G`, and where penalties are minimized alone `D alone` and `G alone`. penalties: all of them by name.
+    """`D` and `G`, and where penalties are minimized alone `D alone` and `G alone`.
+
+    Args:
+        objective: the rules.
+        networks: of both players.
+        augment: what is done to images.
+        penalties: all of them by name.
+        every: images that D sees from one turn of each player to the next.
 
     Raises:
         ConfigError: a sample needs too many random numbers, or a penalty of D has a state, which nothing would follow.
@@ -63,7 +86,9 @@ def turns_of(
             own = {n: penalty for n, penalty in penalties.items() if (penalty.of, penalty.alone) == (player, alone)}
             needs = objective.needs(*networks, augment, player, alone=alone)
             if own or not alone:
-                found[f"{player} alone" if alone else player] = Turn(player, needs, before, own, alone)
+                bits = slices({name: penalty.bits(networks.generator.shape) for name, penalty in own.items()})
+                name = f"{player} alone" if alone else player
+                found[name] = Turn(player, needs, before, own, bits, every[player], alone)
             before = needs
     for turn in found.values():
         for use, count in turn.purposes.items():

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dist_gan.distributed.exact_sum import mean_of
+from dist_gan.distributed.exact_sum import fixed_point, mean_of
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.traffic import purpose
 
 State = Mapping[str, Tensor]
 """What a Part remembers from turn to turn, by name; empty for most Parts."""
@@ -53,6 +55,36 @@ class Follower:
     def load(self, state: State) -> None:
         """The inverse of `state`."""
         self.values = {name: state[name].to(old.device, copy=True) for name, old in self.values.items()}
+
+
+class Followers:
+    """Those of a game, by name."""
+
+    def __init__(self, parts: Mapping[str, Any], processes: Processes) -> None:
+        """parts: all that may have a state."""
+        self.processes = processes
+        self.members = {name: Follower(part, processes.device) for name, part in parts.items() if has_state(part)}
+
+    def state_of(self, name: str) -> State:
+        """What a Part remembers; empty where it has no state."""
+        return self.members[name].values if name in self.members else {}
+
+    def observe(self, name: str, values: Tensor) -> None:
+        """Add one microbatch's observations [N], where the Part has a state."""
+        if name in self.members:
+            self.members[name].observe(fixed_point(values))
+
+    def settle(self, moved: Tensor, *, rehearsing: bool = False) -> None:
+        """The end of a turn: one reduction of integers, if anything was observed. In a rehearsal it is forgotten."""
+        seen = [follower for follower in self.members.values() if follower.sums is not None]
+        if rehearsing:
+            for follower in seen:
+                follower.sums = None
+        elif seen:
+            with purpose("followers"):
+                total = self.processes.sum(torch.stack([f.sums for f in seen if f.sums is not None]))
+            for follower, sums in zip(seen, total.unbind(), strict=True):
+                follower.settle(sums, moved)
 
 
 def has_state(part: Any) -> bool:

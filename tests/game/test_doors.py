@@ -124,4 +124,4 @@ def test_a_scalar_is_logged(processes: Processes) -> None:
 
 
 def test_without_followers_nothing_more_is_sent(processes: Processes) -> None:
-    assert tiny.game(processes, augment=NoAugment()).followers == {}
+    assert tiny.game(processes, augment=NoAugment()).followers.members == {}
