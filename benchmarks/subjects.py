@@ -122,7 +122,7 @@ class Bench:
         for network in networks:
             network.to(self.processes.device, self.processes.dtype)
         pair = build(self.config, self.dataset.shape, networks, channels_last=channels_last)
-        batch, latent = self.config.batch_size, self.config.networks.latent
+        batch, latent = self.config.batch_size, networks.generator.latent
         if given is not None:
             latents = iter(given.latents)
             return Setup(pair, iter(given.images), lambda: next(latents), batch, self.bf16)
@@ -165,7 +165,7 @@ def needs_of(game: Game) -> dict[Purpose, int]:
 
 
 def _given(bench: Bench, ours: Ours) -> Given:
-    needs, latent = needs_of(ours.game), bench.config.networks.latent
+    needs, latent = needs_of(ours.game), ours.game.generator.network.latent
     batches = list(islice(ours.stream.batches(0), UPDATES_OF_GATE))
     latents = []
     for batch in batches:

@@ -8,10 +8,11 @@ from dist_gan.data import Generated
 from dist_gan.networks import DCGAN, MLP, Recipe
 from dist_gan.objective.losses import AnyLoss
 from dist_gan.objective.objective import Objective
-from dist_gan.objective.penalties import R1, R2, WGANGP
+from dist_gan.objective.penalties import R1, R2, WGANGP, ApproximateR1, Centering
 from dist_gan.optim.optimizers import SGD, AdamW, Optimizer
 from tests.support.commands import ROOT
 from tests.support.own_parts import Controlled, PathLength, Spectral
+from tests.support.shrunk import shrunk
 
 BATCH = 192
 """Divisible by 1, 2, 3 and 4 processes, each in 1, 2 and 4 microbatches of full groups."""
@@ -20,15 +21,19 @@ MLP_SMALL = MLP(latent=6, width=4)
 DCGAN_SMALL = DCGAN(latent=6, width=4, group=4)
 ALL_PENALTIES = Objective(penalties=(R1(), R2(), WGANGP()))
 
+PENALTIES = (R1(every=2 * BATCH), R1(every=2 * BATCH, alone=True), R2(), WGANGP(), ApproximateR1(share=2), Centering())
+
 
 def cases() -> dict[str, Config]:
     """By name."""
-    found = {f"configs/{path.name}": _shrunk(load(path)) for path in sorted((ROOT / "configs").glob("*.yaml"))}
+    found = {f"configs/{path.name}": shrunk(load(path), BATCH) for path in sorted((ROOT / "configs").glob("*.yaml"))}
     for kind in get_args(get_args(AnyLoss)[0]):
         found[f"mlp, {kind().name}"] = _case(MLP_SMALL, Objective(loss=kind()))
-    for penalty in (R1(every=2 * BATCH), R2(), WGANGP()):
+    for penalty in PENALTIES:
         for networks in (MLP_SMALL, DCGAN_SMALL):
-            found[f"{networks.name}, {penalty.name}"] = _case(networks, Objective(penalties=(penalty,)))
+            found[f"{networks.name}, {penalty.name}{' alone' if penalty.alone else ''}"] = _case(
+                networks, Objective(penalties=(penalty,))
+            )
     found["mlp, instance noise"] = _case(MLP_SMALL, augment={"name": "instance_noise"})
     for networks in (MLP_SMALL, DCGAN_SMALL):
         found[f"{networks.name}, all penalties, augmentation"] = _everything(networks)
@@ -80,10 +85,3 @@ def _case(networks: Recipe, objective: Objective | None = None, **options: Any) 
     data = options.pop("data", _data(networks))
     rules = objective or Objective()
     return Config(networks=networks, objective=rules, data=data, batch_size=BATCH, seed=3, **options)
-
-
-def _shrunk(config: Config) -> Config:
-    small = {"latent": 6, "width": 4} | ({"group": 4} if isinstance(config.networks, DCGAN) else {})
-    networks = config.networks.model_copy(update=small)
-    data = _data(networks, flip=config.data.flip, channels=config.data.shape.channels)
-    return config.model_copy(update={"networks": networks, "data": data, "batch_size": BATCH, "seed": 3})
