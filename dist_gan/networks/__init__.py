@@ -9,15 +9,17 @@ from dist_gan.networks.biggan import BigGAN
 from dist_gan.networks.dcgan import DCGAN
 from dist_gan.networks.mlp import MLP
 from dist_gan.networks.r3gan import R3GAN
+from dist_gan.networks.sngan import SNGAN
 from dist_gan.networks.stylegan2 import StyleGAN2
 from dist_gan.own_parts import OwnPart
 
-AnyRecipe = Annotated[MLP | DCGAN | R3GAN | StyleGAN2 | BigGAN, Field(discriminator="name"), OwnPart(Recipe)]
+AnyRecipe = Annotated[MLP | DCGAN | R3GAN | SNGAN | StyleGAN2 | BigGAN, Field(discriminator="name"), OwnPart(Recipe)]
 
 __all__ = [
     "DCGAN",
     "MLP",
     "R3GAN",
+    "SNGAN",
     "AnyRecipe",
     "BigGAN",
     "Discriminator",

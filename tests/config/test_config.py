@@ -49,6 +49,9 @@ def test_all_are_shipped() -> None:
         "cifar10_stylegan2_ada",
         "folder_stylegan2_ada_64",
         "folder_stylegan2_ada_256",
+        "cifar10_sngan",
+        "cifar10_cgan_projection",
+        "folder_sngan_64",
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dist_gan.data import AnySource, Dataset, Generated, Given, given
 from dist_gan.data.source import READING, Reading, Resident
 from dist_gan.errors import CheckFailed
-from dist_gan.networks import MLP, AnyRecipe, Networks
+from dist_gan.networks import MLP, SNGAN, AnyRecipe, Networks
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.any_augment import AnyAugment
 from dist_gan.objective.augment import NOTHING, Augment
@@ -30,6 +30,7 @@ SCHEDULES = [kind(**({} if kind is Constant else {"end": 1000})) for kind in mem
 MORE = [
     *SCHEDULES,
     MLP(conditional=True, width=4),
+    SNGAN(conditional=True, width=2),
     Generated(size=8),
     given(torch.arange(4 * 36, dtype=torch.uint8).view(4, 6, 6), [0, 1, 1, 0]),
     ADA(pipe="bgcfnc", strength=1),
@@ -43,7 +44,7 @@ MORE = [
 
 @pytest.mark.parametrize("part", [*(example(kind) for kind in KINDS), *MORE], ids=lambda part: type(part).__name__)
 def test_what_is_shipped_and_what_a_user_may_write_holds(part: Part) -> None:
-    shape = DataShape(SHAPE.image, 4) if isinstance(part, MLP) else SHAPE
+    shape = DataShape(SHAPE.image, 4) if isinstance(part, MLP | SNGAN) else SHAPE
     assert check(part, shape) > 1
 
 

@@ -5,6 +5,7 @@ from typing import Any, get_args
 SMALLER: dict[str, dict[str, Any]] = {
     "biggan": {"width": 8},
     "r3gan": {"width": 16},
+    "sngan": {"width": 4},
     "stylegan2": {"latent": 16, "style": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16},
 }
 """Options, by name, of parts that are large without."""
