@@ -11,31 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm
+from dist_gan.networks.resampling import BLUR, Resample, fir_upsample
 
 Interpolation = Literal["bilinear", "nearest"]
-
-
-class Doubling(nn.Module):
-    """Images of twice the height and width, as products with a matrix for rows and one for columns.
-
-    torch's own bilinear interpolation has no deterministic gradient on a GPU. A matrix product has, and takes as long.
-    """
-
-    matrix: Tensor
-
-    def __init__(self, size: int, mode: Interpolation) -> None:
-        """`size`: height and width of what comes in."""
-        super().__init__()
-        self.register_buffer("matrix", _doubling(size, mode), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, S, S] -> [N, C, 2S, 2S], channels last."""
-        count, channels, height, width = x.shape
-        matrix = self.matrix.to(x.dtype)
-        x = x.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        x = torch.matmul(matrix, x).view(count * 2 * height, width, channels)
-        x = torch.matmul(matrix, x).view(count, 2 * height, 2 * width, channels)
-        return x.permute(0, 3, 1, 2)
+TAPS: dict[Interpolation, tuple[float, ...]] = {"bilinear": BLUR, "nearest": (1.0, 1.0)}
 
 
 class PooledConv2d(nn.Conv2d):
@@ -86,7 +65,7 @@ class GeneratorBlock(nn.Module):
         self.norm2 = self._norm(outputs, group)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(channels, outputs, 1)
-        self.larger = Doubling(size, mode)
+        self.larger = doubling(size, mode)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """[N, channels, S, S] -> [N, outputs, 2S, 2S]."""
@@ -125,12 +104,14 @@ class DiscriminatorBlock(nn.Module):
         return h + (x if self.shortcut is None else self.shortcut(x))
 
 
-def _doubling(size: int, mode: Interpolation) -> Tensor:
-    """[2 * size, size]: nearest repeats each pixel. Bilinear: a new pixel is a quarter of a pixel away from an old one,
-    and the border is repeated (torch's `align_corners=False`)."""
-    nearest = torch.eye(size).repeat_interleave(2, 0)
-    if mode == "nearest":
-        return nearest
-    old = torch.arange(size)
-    sides = torch.stack([old - 1, old + 1], 1).clamp(0, size - 1).flatten()
-    return 0.75 * nearest + 0.25 * torch.eye(size)[sides]
+def doubling(size: int, mode: Interpolation) -> Resample:
+    """[N, C, S, S] -> [N, C, 2S, 2S] as torch's interpolation, without `align_corners`: `nearest` repeats each pixel;
+    `bilinear` takes three quarters of the nearest one, and the border is repeated.
+
+    torch's own bilinear interpolation has no deterministic gradient on a GPU.
+    """
+    resample = fir_upsample((size, size), TAPS[mode])
+    for matrix in (resample.rows, resample.columns):
+        for end in (0, -1):  # what the filter would take from beyond the border comes from the pixel there
+            matrix[end, end] += 1 - matrix[end].sum()
+    return resample

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dist_gan.config.command_line import load
 from dist_gan.networks import SNGAN, Networks
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm
-from dist_gan.networks.resnet import ClassBatchNorm2d, Doubling, PooledConv2d
+from dist_gan.networks.resnet import ClassBatchNorm2d, PooledConv2d, doubling
 from dist_gan.objective.losses import Hinge
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support.commands import ROOT
@@ -143,8 +143,8 @@ def test_the_learning_rates_are_mimicrys() -> None:
 def test_doubling_is_torchs_interpolation(size: int) -> None:
     x = numbers(2, 3, size, size, seed=1)
     expected = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(Doubling(size, "bilinear").double()(x), expected, rtol=0, atol=1e-14)
-    assert torch.equal(Doubling(size, "nearest").double()(x), F.interpolate(x, scale_factor=2, mode="nearest"))
+    torch.testing.assert_close(doubling(size, "bilinear").double()(x), expected, rtol=0, atol=1e-14)
+    assert torch.equal(doubling(size, "nearest").double()(x), F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 def test_a_pooled_convolution_is_a_convolution_and_a_mean() -> None:
