@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dist_gan.config.command_line import load
+from dist_gan.distributed.processes import Processes
 from dist_gan.networks import SNGAN, Networks
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm
 from dist_gan.networks.resnet import ClassBatchNorm2d, PooledConv2d, doubling
 from dist_gan.objective.losses import Hinge
+from dist_gan.objective.objective import Objective
+from dist_gan.optim.optimizers import SGD
 from dist_gan.shapes import DataShape, ImageShape
+from tests.support import tiny
 from tests.support.commands import ROOT
 from tests.support.published import Published, fingerprint, numbers
 
@@ -220,3 +224,14 @@ def test_what_it_cannot_make_is_said() -> None:
     assert SNGAN().mistakes(ImageShape(3, 64, 32))
     assert SNGAN().mistakes(ImageShape(3, 128, 128)) == []
     assert not SNGAN().mixes_samples
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_microbatches_make_the_same_model(double: Processes, conditional: bool) -> None:
+    states = []
+    for microbatch in (0, 16):
+        recipe = SNGAN(width=1, conditional=conditional)
+        options = {"microbatch": microbatch, "discriminator_turns": 2}
+        game = tiny.game(double, recipe, Objective(loss=HINGE), optimizer=SGD(learning_rate=0.01), **options)
+        states.append(tiny.state(tiny.play(game, 2)))
+    assert tiny.difference(*states) < 1e-9
