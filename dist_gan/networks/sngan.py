@@ -66,7 +66,7 @@ class SNGANGenerator(Generator):
 
     def forward(self, latents: Tensor, condition: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """[N, Z] -> [N, C, H, W] in [-1, 1]."""
-        x = channels_last(self.first(latents).view(len(latents), -1, self.start, self.start))
+        x = channels_last(self.first(latents).unflatten(1, (-1, self.start, self.start)))
         for block in self.blocks:
             x = block(x, condition)
         return torch.tanh(self.last(F.relu(self.norm(x), inplace=True)))

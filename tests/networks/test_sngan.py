@@ -235,3 +235,14 @@ def test_microbatches_make_the_same_model(double: Processes, conditional: bool) 
         game = tiny.game(double, recipe, Objective(loss=HINGE), optimizer=SGD(learning_rate=0.01), **options)
         states.append(tiny.state(tiny.play(game, 2)))
     assert tiny.difference(*states) < 1e-9
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+def test_it_can_be_exported_for_any_number_of_images(classes: int) -> None:
+    G = SNGAN(width=2, conditional=classes > 0).build(shape(16, classes), 0).generator.eval()
+    latents, labels = numbers(3, 128, seed=1).float(), torch.arange(3)
+    given = (latents, labels) if classes else (latents,)
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    program = torch.export.export(G, given, dynamic_shapes=tuple(batch for _ in given)).module()
+    few = tuple(each[:2] for each in given)
+    torch.testing.assert_close(program(*few), G(*few), rtol=1e-5, atol=1e-6)
