@@ -5,8 +5,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dist_gan.data import Batch
+from dist_gan.distributed.processes import Processes
+from dist_gan.game.game import Game
 from dist_gan.networks.base import Networks
 from dist_gan.networks.stylegan2 import StyleGAN2
+from dist_gan.objective.followers import State
+from dist_gan.objective.losses import NonSaturating
+from dist_gan.objective.objective import Objective
+from dist_gan.objective.path_length import PathLength
+from dist_gan.objective.penalties import R1
+from dist_gan.optim.ema import EMA
+from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import Purpose, draw
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support.published import numbers
@@ -120,3 +130,43 @@ def inputs(variant: Variant, seed: int = 0, dtype: torch.dtype = torch.float64) 
         drawn[Purpose.G_TURN_FAKE],
         drawn[Purpose.G_TURN_PENALTY],
     )
+
+
+class IncludingTheBatch(PathLength):
+    """With a mean that includes the batch itself, through which the gradient flows too, as in the authors' code."""
+
+    def penalty(self, images: Tensor, latents: Tensor, bits: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
+        _, lengths = super().penalty(images, latents, bits, state)
+        assert lengths is not None
+        after = self.follow(state, lengths.mean(), torch.tensor(len(lengths)))
+        return super().penalty(images, latents, bits, after)[0], lengths
+
+
+UPDATES, G_INTERVAL, D_INTERVAL = 3, 2, 3
+RATE, HALF_LIFE, RAMP = 0.0025, 20, 1.5
+
+
+def game(processes: Processes, variant: Variant) -> Game:
+    """As the authors' training_loop.py: penalties in turns of their own, optimizers rescaled for that."""
+    adam = Adam(learning_rate=RATE, beta1=0.0, beta2=0.99, rescaled=True)
+    penalties = (
+        R1(weight=R1_WEIGHT, every=D_INTERVAL * BATCH, alone=True),
+        IncludingTheBatch(every=G_INTERVAL * BATCH, alone=True),
+    )
+    return Game(
+        processes,
+        built(variant),
+        Objective.model_construct(loss=NonSaturating(real_target=1), penalties=penalties),
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        ema=EMA(half_life_images=HALF_LIFE, ramp=RAMP),
+        seed=9,
+        batch_size=BATCH,
+        batch_multiple=variant.recipe.batch_multiple,
+    )
+
+
+def batch(variant: Variant, update: int) -> Batch:
+    given = inputs(variant, seed=20 + update)
+    labels = torch.zeros(0, dtype=torch.int64) if given.condition is None else given.condition
+    return Batch(given.real, labels, range(BATCH * update, BATCH * (update + 1)))
