@@ -74,7 +74,7 @@ class EqualizedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs] -> [N, outputs]."""
         gain = self.rate * GAIN if self.active else self.rate
-        x = F.linear(x, self.weight * (gain / math.sqrt(self.in_features)), self.bias * gain)
+        x = F.linear(x * (gain / math.sqrt(self.in_features)), self.weight, self.bias * gain)
         return F.leaky_relu(x, SLOPE) if self.active else x
 
 

@@ -41,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ada by feedback": {"augment": ADA(pipe="bgcfnc", strength=0.5, every=EVERY)},
     "ada by a schedule": {"augment": doors.SCHEDULED_ADA, "objective": tiny.PENALISED},
     "spectral": {"recipe": own_parts.Spectral()},
+    "stylegan2": {"recipe": tiny.STYLEGAN2_TINY, "objective": doors.STYLES},
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
     "adamw": {"optimizer": AdamW(clip=1)},
     "sgd": {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=0.1, clip=1)},

@@ -11,6 +11,7 @@ from dist_gan.game.game import Game
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.losses import Relativistic
 from dist_gan.objective.objective import Objective
+from dist_gan.objective.path_length import PathLength
 from dist_gan.objective.penalties import R1, WGANGP, ApproximateR1, ApproximateR2, Centering
 from dist_gan.optim.factors import LayerFactor
 from dist_gan.optim.optimizers import SGD, Adam, AdamW
@@ -31,6 +32,12 @@ ALONE = (
     R1(weight=0.5, every=2 * tiny.BATCH, alone=True),
     WGANGP(weight=0.5, every=4 * tiny.BATCH, alone=True),
     own_parts.PathLength(weight=0.5, every=3 * tiny.BATCH, alone=True),
+)
+STYLES = Objective(
+    penalties=(
+        R1(weight=0.5, every=2 * tiny.BATCH, alone=True),
+        PathLength(every=3 * tiny.BATCH, alone=True),
+    )
 )
 PAIRS = Objective(loss=Relativistic(), penalties=(Centering(weight=1),), fresh_reals=True)  # else D's level is open
 DIFFERENCES = (ApproximateR1(share=2), ApproximateR2(weight=0.5), Centering(), R1(method="forward_over_reverse"))
@@ -58,6 +65,7 @@ def cases() -> dict[str, dict[str, Any]]:
         "Adam, beta2 schedule, factors": {"optimizer": SCHEDULED},
         "SGD": {"optimizer": SGD(learning_rate=0.05, momentum=0.9, nesterov=True)},
         "spectral": {"recipe": own_parts.Spectral(), "objective": Objective(penalties=(R1(),))},
+        "stylegan2": {"recipe": tiny.STYLEGAN2_TINY, "objective": STYLES},
         "conditional mlp": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},
         "conditional dcgan": {
             "recipe": tiny.DCGAN_TINY.model_copy(update={"conditional": True}),

@@ -10,7 +10,7 @@ from torch import Tensor
 from dist_gan.data import Batch, Generated, Source, Stream
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
-from dist_gan.networks import DCGAN, MLP, Recipe
+from dist_gan.networks import DCGAN, MLP, Recipe, StyleGAN2
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1, R2, WGANGP
 from dist_gan.optim.ema import EMA
@@ -23,6 +23,7 @@ SEED = 5
 MLP_PLAIN = MLP(latent=6, width=4, dropout=0)
 MLP_DROPOUT = MLP(latent=6, width=4, dropout=0.3)
 DCGAN_TINY = DCGAN(latent=6, width=4, group=8)
+STYLEGAN2_TINY = StyleGAN2(latent=6, style=6, mapping_layers=2, channel_base=32, channel_max=4)
 PENALISED = Objective(penalties=(R1(weight=0.5), R2(weight=0.3), WGANGP(weight=2)))
 LAZY = Objective(penalties=(R1(weight=0.5, every=3 * BATCH),))
 DATA = Generated(size=8, count=150)
