@@ -5,7 +5,8 @@ from typing import Any
 
 from dist_gan.metrics.classified import ClassAccuracy
 from dist_gan.metrics.metric import Metric
-from dist_gan.optim.ema import NAMES, by_name
+from dist_gan.optim.ema import by_name
+from dist_gan.optim.names import NAMES
 
 
 def judged(config: Any) -> tuple[Metric, ...]:

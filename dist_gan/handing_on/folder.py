@@ -20,7 +20,7 @@ from dist_gan.handing_on.own_files import with_copies, with_labels
 from dist_gan.handing_on.programs import check_packages, write_programs
 from dist_gan.metrics.protocol import parsed
 from dist_gan.networks import Generator
-from dist_gan.optim.ema import NAMES
+from dist_gan.optim.names import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.handed_on import CONFIG, WEIGHTS, HandedOn
 from dist_gan.run.restore import find_checkpoint, load_generator

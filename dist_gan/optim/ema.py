@@ -12,14 +12,13 @@ from dist_gan.distributed.numerics import one_thread
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator, Measured
 from dist_gan.networks.measured import measure
+from dist_gan.optim.names import NAMES
 from dist_gan.optim.schedules import AnySchedule, Constant
 from dist_gan.part import Part
 from dist_gan.randomness import Purpose, draw, normal, words
 
 MEASURED = 512
 """Samples from which batch statistics are measured; a multiple of every group that divides it, else rounded up."""
-NAMES = ("ema", "ema_2", "ema_3", "ema_4")
-"""Of averages, in the order in which the config lists them: of their files in a checkpoint, and everywhere else."""
 
 
 class EMA(Part):

@@ -14,7 +14,7 @@ from dist_gan.errors import ConfigError
 from dist_gan.game.game import Game, Mover
 from dist_gan.networks import Networks
 from dist_gan.networks.freezing import layers_in_order
-from dist_gan.optim.ema import NAMES
+from dist_gan.optim.names import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.manifest import MANIFEST

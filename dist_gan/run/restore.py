@@ -18,7 +18,7 @@ from torch import Tensor
 from dist_gan.config.reading import read_yaml
 from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
-from dist_gan.optim.ema import NAMES
+from dist_gan.optim.names import NAMES
 from dist_gan.own_parts import reading
 from dist_gan.run import checkpoint, handed_on
 from dist_gan.run.listing import CHECKPOINT, runs_below

@@ -26,7 +26,8 @@ from dist_gan.metrics.opening import open_networks
 from dist_gan.metrics.reference import Cache, RealOrder
 from dist_gan.metrics.tasks import Reals
 from dist_gan.networks import Generator
-from dist_gan.optim.ema import EMA, NAMES, Average, by_name
+from dist_gan.optim.ema import EMA, Average, by_name
+from dist_gan.optim.names import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.restore import find_checkpoint, load_generator
 from dist_gan.run.scores import images_of

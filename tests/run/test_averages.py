@@ -16,7 +16,8 @@ from dist_gan.config.schema import Config
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.protocol import Protocol, parsed
-from dist_gan.optim.ema import EMA, NAMES
+from dist_gan.optim.ema import EMA
+from dist_gan.optim.names import NAMES
 from dist_gan.run import checkpoint
 from dist_gan.run.scores import best_key, read_scores
 from tests.support.commands import export, sample, score
