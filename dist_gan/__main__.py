@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
+    "advise": "a config for a folder of your own images, with the reason for each choice",
     "train": "train a GAN, or go on: [CONFIG.yaml] [dotted.key=value ...]",
     "sample": "images from a run or a checkpoint",
     "status": "what runs are doing, how far they are, when they end",

@@ -13,10 +13,11 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from dist_gan import __version__
-from dist_gan.checkup import Checkup, Line, Mark, Problem, disk, machine, rehearsal, services
+from dist_gan.checkup import Checkup, Line, Mark, Problem, disk, images, machine, rehearsal, services
 from dist_gan.config.command_line import configured, dump
 from dist_gan.config.schema import Config
 from dist_gan.console import Console
+from dist_gan.data import Folder
 from dist_gan.distributed.launch import check_launch, is_peer_failure, launch_plainly, leave, world
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
@@ -104,6 +105,8 @@ def _examine_run(config: Config, refused: list[str], checkup: Checkup, here: int
     if processes.count > 1:
         prints = processes.gather(data)
         checkup.look_on_rank_0("same data", lambda: _same(prints, checkup.hosts))
+    if isinstance(folder_of_images := config.data, Folder):
+        checkup.look_on_rank_0("images", lambda: images.images(config, folder_of_images), ["data"])
     trial = checkup.look("memory", lambda: rehearsal.memory(config, processes, stream, here), ["plan", "world"])
     gradients = trial.gradients if trial else 0
     reduction = 0.0

@@ -95,6 +95,13 @@ def parse(text: str, code: Code = "known") -> Config:
     return _validated(read_yaml(text), [], code)
 
 
+def complete(text: str) -> Config:
+    """The config of a file with this text, as `load` reads it: what it lacks has its default. Raises ConfigError."""
+    tree = Config().model_dump(mode="json")
+    merge(tree, read_yaml(text))
+    return _validated(tree, [], "known")
+
+
 def dump(config: Config) -> str:
     """YAML that `parse` reads back as the same config."""
     return write_yaml(_name_first(config.model_dump(mode="json")))

@@ -72,10 +72,32 @@ def decode(content: bytes, look: Look) -> tuple[Tensor, bool]:
         image = _flat(_upright(opened, look), look)
         size = (look.width, look.height)
         resample = Image.Resampling[look.resample.upper()]
-        image = ImageOps.fit(image, size, resample) if look.fit == "crop" else image.resize(size, resample)
+        if look.fit == "crop":
+            image = ImageOps.fit(image, size, resample)
+        elif look.fit == "pad":
+            image = ImageOps.pad(image, size, resample, _surroundings(look))
+        else:
+            image = image.resize(size, resample)
         raw = bytearray(image.tobytes())
     shape = (look.height, look.width, look.channels)
     return torch.frombuffer(raw, dtype=torch.uint8).view(shape).permute(2, 0, 1).contiguous(), has_alpha
+
+
+def whole(content: bytes, white: float = 0) -> tuple[Image.Image, bool]:
+    """The image in a file's `content`, of its own size: upright, 8 bits a channel, in mode L, RGB or RGBA.
+
+    Returns:
+        The image, and whether it has an alpha channel or transparent colors: these are RGBA.
+
+    Raises:
+        Broken, Unclear: as for `decode`.
+    """
+    with _opened(io.BytesIO(content)) as opened:
+        has_alpha = _has_alpha(opened)
+        image = _upright(opened, Look(4, 0, 0, white=white))
+        if _has_alpha(image):
+            return image.convert("RGBA"), has_alpha
+        return image.convert("L" if image.mode in ("1", "L") else "RGB"), has_alpha
 
 
 def examine(file: IO[bytes], look: Look, thoroughly: bool = False) -> bool:
@@ -231,6 +253,14 @@ def _flat(image: Image.Image, look: Look) -> Image.Image:
         ground.putalpha(0)
         return Image.composite(seen, ground, seen.getchannel("A").point(lambda alpha: 255 if alpha else 0))
     return Image.alpha_composite(ground, seen).convert("RGB").convert(mode)
+
+
+def _surroundings(look: Look) -> int | tuple[int, ...]:
+    """The color around padded images, in the mode of `look`."""
+    if look.channels == 4:
+        return (0, 0, 0, 0)
+    ground = Image.new("RGB", (1, 1), color(look.background)).convert(MODES[look.channels]).getpixel((0, 0))
+    return tuple(int(value) for value in ground) if isinstance(ground, tuple) else int(ground or 0)
 
 
 def color(text: str) -> tuple[int, ...]:

@@ -43,12 +43,14 @@ class Folder(Source):
     """Side in pixels of the square images that come out, or height x width: 48x64."""
     channels: Literal[1, 3, 4] = 3
     """1 is gray, 3 is RGB, 4 is RGB with an alpha channel that is learnt too."""
-    fit: Literal["crop", "stretch"] = "crop"
-    """How an image gets this shape: cut its middle out of the image scaled to cover it, or scale each side."""
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    """How an image gets this shape: cut its middle out of the image scaled to cover it; scale each side; or scale it to
+    fit inside, with `background` around it."""
     resample: Literal["box", "bilinear", "bicubic", "lanczos"] = "lanczos"
     """Filter of the scaling (Pillow's, which do not alias)."""
     background: Annotated[str, BeforeValidator(_background)] = "white"
-    """What is seen through transparent images, with 1 or 3 channels: white, black or '#rrggbb'."""
+    """What is seen through transparent images and around padded ones, with 1 or 3 channels: white, black or '#rrggbb'.
+    With 4, the surroundings are transparent."""
     white: float = Field(0, ge=0)
     """The value that is white in images of floats or 32-bit integers (0 is black); 0: 1 for floats, and 32-bit integers
     are refused."""
@@ -80,7 +82,7 @@ class Folder(Source):
         Of files that are read later, only the beginning and the end are checked.
         """
         found = find(expanded(self.path), reading.patience)
-        names, labels = _classes(found) if self.labels else ((), None)
+        names, labels = classes_of(found) if self.labels else ((), None)
         count = len(found.names)
         is_resident = count * torch.Size(self.shape).numel() <= self.resident_megabytes << 20
         images = torch.empty(count, *self.shape, dtype=torch.uint8) if is_resident else None
@@ -183,8 +185,12 @@ def _next_to(index: int, broken: dict[int, str], count: int) -> int:
     return next(place % count for place in range(index, index + count) if place % count not in broken)
 
 
-def _classes(found: Found) -> tuple[tuple[str, ...], list[int]]:
-    """The names of the classes, and each file's class."""
+def classes_of(found: Found) -> tuple[tuple[str, ...], list[int]]:
+    """The names of the classes, and each file's class.
+
+    Raises:
+        ConfigError: a file is in no sub-folder.
+    """
     folders = []
     for name in found.names:
         folder, separator, _ = name.partition("/")

@@ -86,7 +86,7 @@ def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading
     lines: list[str] = ["folder", f"skip_broken={skips}", f"content={by_content}"]
     result = Survey("", {}, 0)
     limit = most_broken(count) if skips else 0
-    for index, seen in enumerate(_each(see, range(count), "reading images", reading.progress)):
+    for index, seen in enumerate(each(see, range(count), "reading images", reading.progress)):
         if seen.unclear:
             raise ConfigError(f"data.path: {shown(found.path(index))}: {seen.unclear}")
         if seen.reason:
@@ -123,7 +123,7 @@ def _refusal(found: Found, broken: dict[int, str], skips: bool) -> str:
     )
 
 
-def _each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
+def each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
     """`function` of each item, in order, computed by threads; progress is reported from the calling thread."""
     report = throttled(progress)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

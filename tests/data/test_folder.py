@@ -46,6 +46,18 @@ def test_folder_crops_the_middle_or_stretches(tmp_path: Path) -> None:
     assert 80 < images(tmp_path, fit="stretch", **options).float().mean() < 90
 
 
+@pytest.mark.parametrize(
+    ("channels", "background", "expected"),
+    [(1, "black", [0]), (3, "#ff8000", [255, 128, 0]), (4, "white", [0, 0, 0, 0])],
+)
+def test_folder_pads(tmp_path: Path, channels: int, background: str, expected: list[int]) -> None:
+    Image.new("RGB", (90, 30), (200, 200, 200)).save(tmp_path / "a.png")
+    image = images(tmp_path, size=30, fit="pad", channels=channels, background=background)[0]
+    assert image[:, 0, 0].tolist() == image[:, 29, 29].tolist() == expected
+    assert image[:, 15, 0].tolist() == image[:, 15, 29].tolist() == [200, 200, 200, 255][:channels]
+    assert (image[:, 10:20] == image[:, 10:11, :1]).all()
+
+
 def test_height_and_width(tmp_path: Path) -> None:
     tall = Image.new("L", (40, 80), 0)
     tall.paste(255, (0, 0, 40, 40))

@@ -11,6 +11,7 @@ from tests.support.children import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 # By their modules' names: `dist_gan.train` is also the function that Python users call.
+advise = importlib.import_module("dist_gan.advise")
 train = importlib.import_module("dist_gan.train")
 doctor = importlib.import_module("dist_gan.doctor")
 status = importlib.import_module("dist_gan.status")
