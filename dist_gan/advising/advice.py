@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,10 @@ import torch
 from dist_gan.advising.draft import Choice, draft
 from dist_gan.advising.machine import Machine
 from dist_gan.advising.pictures import Pictures, pictures
-from dist_gan.advising.recipes import Task, dcgan
+from dist_gan.advising.r3gan import r3gan
+from dist_gan.advising.small import dcgan, sngan
+from dist_gan.advising.stylegan2 import stylegan2
+from dist_gan.advising.task import FEW_IMAGES, Task
 from dist_gan.config.command_line import complete
 from dist_gan.data.examination import Examined
 from dist_gan.data.fetch import on_disk_only
@@ -22,6 +25,8 @@ from dist_gan.metrics.lite0 import EfficientNetLite0
 
 FEWEST = 16
 """Images below which nothing is advised."""
+SMALL_GPU = 7
+"""GB of a GPU below which networks are small."""
 VERY_FEW = 1000
 """Images below which a GAN of one's own is likely to fail."""
 FEW_FOR_FID = 5000
@@ -43,17 +48,15 @@ def advise(examined: Examined, path: str, machine: Machine, white: float = 0) ->
     if examined.usable < FEWEST:
         raise ConfigError(f"{path}: {plural(examined.usable, 'image')}, and a GAN needs {FEWEST} at the very least")
     seen, recipe = _networks(examined, path, machine, white)
-    images, length = _length(examined, machine)
+    images = next(choice.value for choice in recipe if choice.key == "images")
     choices = [
         Choice("run", f"runs/{name_of(path)}"),
-        Choice("images", images, length),
         *recipe,
         *seen.choices,
-        *_precision(machine),
         *_cadence(images),
         *_evaluation(examined, machine, images),
     ]
-    order = ("run", "images", "batch_size", "microbatch", "precision", "data")
+    order = ("run", "images", "batch_size", "microbatch", "discriminator_turns", "precision", "data")
     choices.sort(key=lambda each: order.index(top) if (top := each.key.partition(".")[0]) in order else len(order))
     text = draft(_head(examined, path, machine), choices)
     if mistakes := complete(text).mistakes(1):
@@ -67,23 +70,22 @@ def name_of(path: str) -> str:
 
 
 def _networks(examined: Examined, path: str, machine: Machine, white: float) -> tuple[Pictures, list[Choice]]:
-    most, why = 32, "32 is the most that a CPU trains in hours"
-    seen = pictures(examined, path, most, why, rectangles=True, white=white)
-    return seen, dcgan(Task(examined.distinct, examined.usable, seen, machine))
+    """By the machine, then by the number of images."""
+    recipe, most, why = _recipe(examined.distinct, machine)
+    seen = pictures(examined, path, most, why, rectangles=recipe is dcgan, white=white)
+    return seen, recipe(Task(examined.distinct, examined.usable, seen, machine))
 
 
-def _length(examined: Examined, machine: Machine) -> tuple[int, str]:
-    """How many images D sees."""
-    images = _round(min(3_000_000, max(500_000, 100 * examined.distinct)))
-    return images, (
-        "Hours on a CPU (the doctor says how many). More can be set at any time, and the same command goes on."
-    )
-
-
-def _precision(machine: Machine) -> list[Choice]:
+def _recipe(distinct: int, machine: Machine) -> tuple[Callable[[Task], list[Choice]], int, str]:
+    """The recipe, and the largest size that is advised, with the reason."""
     if not machine.memory:
-        return [Choice("precision", "fp32", "A CPU gains nothing by less.")]
-    return []
+        return dcgan, 32, "32 is what a CPU trains in hours"
+    if machine.memory < SMALL_GPU:
+        return sngan, 64, f"64 is what a GPU of less than {SMALL_GPU} GB trains in days"
+    few = distinct < FEW_IMAGES
+    most = 128 if machine.memory < (12 if few else 40) else 256
+    reason = f"{most} is the most that is advised for {machine.what}; days become weeks with each doubling"
+    return (stylegan2 if few else r3gan), most, reason
 
 
 def _cadence(images: int) -> list[Choice]:
@@ -95,7 +97,7 @@ def _cadence(images: int) -> list[Choice]:
 
 
 def _evaluation(examined: Examined, machine: Machine, images: int) -> list[Choice]:
-    features, missing = _features(machine)
+    features, missing = features_here(machine)
     if features is None:
         return [Choice("evaluate", [], f"Nothing is evaluated: {missing}")]
     every = _round(images / (25 if machine.memory else 5))
@@ -113,7 +115,7 @@ def _evaluation(examined: Examined, machine: Machine, images: int) -> list[Choic
     ]
 
 
-def _features(machine: Machine) -> tuple[str | None, str]:
+def features_here(machine: Machine) -> tuple[str | None, str]:
     """The features whose weights are here, those of the papers first where there is a GPU; else why there are none."""
     choice: tuple[type[Features], ...] = (Inception, EfficientNetLite0) if machine.memory else (EfficientNetLite0,)
     reason = ""

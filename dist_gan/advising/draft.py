@@ -1,5 +1,6 @@
 """A config as choices, each with its reason, and the YAML that has them: a reason is a comment above its key."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ def _lines(block: _Block, depth: int) -> Iterator[str]:
             yield from _lines(inner, depth + 2)
             continue
         yield from _comment(inner.reason, depth)
-        yield from (f"{indent}{line}" for line in write_yaml({key: inner.value}).splitlines())
+        for line in write_yaml({key: inner.value}).splitlines():
+            yield indent + re.sub(r"(?<=: )[0-9]{5,}$", lambda digits: f"{int(digits[0]):_}", line)
 
 
 def _comment(text: str, depth: int) -> list[str]:

@@ -45,6 +45,7 @@ class Pictures:
     start: str
     """The smallest map of networks that make rectangles; 4x4 for squares."""
     labels: bool
+    flip: bool
     choices: list[Choice]
 
 
@@ -77,7 +78,7 @@ def pictures(examined: Examined, path: str, most: int, why: str, *, rectangles: 
     ]
     if white:
         choices.append(Choice("data.white", white, "As given: the value that is white in floats and 32-bit integers."))
-    return Pictures(ImageShape(channels, height, width), start, labels, choices)
+    return Pictures(ImageShape(channels, height, width), start, labels, flip, choices)
 
 
 def _fit(examined: Examined, *, rectangles: bool) -> tuple[str, str, str]:
