@@ -90,7 +90,9 @@ def _recipe(distinct: int, machine: Machine) -> tuple[Callable[[Task], list[Choi
 
 def _cadence(images: int) -> list[Choice]:
     return [
-        Choice("track.every", _round(images / 500), "Curves of 500 points, 100 grids of samples, 50 checkpoints."),
+        Choice(
+            "track.every", _round(images / 500), "Curves of 500 points, 100 grids of samples, a checkpoint 50 times."
+        ),
         Choice("sample.every", _round(images / 100)),
         Choice("save.every", _round(images / 50)),
     ]

@@ -149,7 +149,10 @@ def _size(examined: Examined, fit: str, start: str, most: int, why: str) -> tupl
     elif share < MOST_IMAGES:
         text = f"{seen}: they are enlarged, as this is the smallest size that is advised."
     else:
-        text = f"{seen}. {share:.0%} of them are enlarged by a quarter at most, which no larger size can be said of."
+        text = (
+            f"{seen}. At {possible}, {share:.0%} of them are enlarged by a quarter at most; at {2 * possible} it would "
+            f"be less than {MOST_IMAGES:.0%}."
+        )
     factor = doubled // first
     return (height * factor, width * factor), text
 

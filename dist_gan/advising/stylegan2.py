@@ -84,9 +84,8 @@ def _augment(task: Task) -> list[Choice]:
             "augment.name",
             "ada",
             f"D sees augmented images, the more the better it knows {task.distinct:,} images by heart (Karras et al. "
-            "2020). Its strength is among the metrics: above 0.8 augmentations show in the samples, turned "
-            "or recolored (stylegan2-ada#95, stylegan2-ada-pytorch#232); a smaller pipe (bg, blit) "
-            "or more images help then.",
+            "2020). Where its strength goes beyond 0.8, augmentations show in the samples, turned or recolored "
+            "(stylegan2-ada#95, stylegan2-ada-pytorch#232): a smaller pipe (bg, blit) or more images help.",
         ),
         Choice("augment.pipe", "bgc"),
         Choice("augment.target", 0.6),

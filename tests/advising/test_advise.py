@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dist_gan.advising import advice
 from dist_gan.config.command_line import load
 from dist_gan.config.reading import read_yaml
 from tests.data.pictures import damaged, picture, save
@@ -85,6 +86,32 @@ def test_what_is_written_can_be_run(name: str, tmp_path: Path, capsys: pytest.Ca
     assert examined.split()[1] == "ok", examined
     try:
         assert train.main([f"{name}.yaml", "debug=true", "track.wandb=disabled", "networks.width=4"]) == 0
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+        torch.use_deterministic_algorithms(False)
+
+
+NARROW = {
+    "6": ("sngan", ["networks.width=4"]),
+    "24": ("stylegan2", ["networks.channel_max=8", "networks.latent=16", "networks.style=16"]),
+    "80": ("r3gan", ["networks.width=32", "networks.latent=8"]),
+}
+"""By the GB of a GPU: the networks, and what makes them small."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", NARROW)
+def test_what_is_written_for_gpus_can_be_run(gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, made narrow and small; 41 images count as many for the largest."""
+    if gpu == "80":
+        monkeypatch.setattr(advice, "FEW_IMAGES", 10)
+    few(tmp_path / "few")
+    assert advise.main(["few", f"gpu={gpu}"]) == 0
+    networks, narrow = NARROW[gpu]
+    assert load(tmp_path / "few.yaml").networks.name == networks
+    less = ["data.size=16", "batch_size=16", "evaluate=[]", "save.best=''", "track.wandb=disabled"]
+    try:
+        assert train.main(["few.yaml", "debug=true", *narrow, *less]) == 0
     finally:
         torch.autograd.set_detect_anomaly(False)
         torch.use_deterministic_algorithms(False)
