@@ -44,12 +44,12 @@ def test_only_what_hides_nothing_is_not_transparent(tmp_path: Path) -> None:
     hidden.putalpha(Image.new("L", hidden.size, 0))
     save(tmp_path, "2.png", hidden)
     half = Image.new("RGBA", (48, 48), (0, 0, 0, 0))
-    half.paste((255, 255, 255, 255), (0, 0, 24, 48))
+    half.paste((0, 0, 0, 255), (0, 0, 24, 48))
     save(tmp_path, "3.png", half)
     save(tmp_path, "4.gif", picture(4).convert("P"), transparency=3)
     found = examine(tmp_path)
     assert found.clear.tolist()[:4] == [False, False, True, True]
-    assert found.brightness[3] == 1, "the hidden half is not seen"
+    assert found.brightness[3] == 0, "the hidden half is not seen"
 
 
 def test_brightness(tmp_path: Path) -> None:
@@ -67,6 +67,12 @@ def test_copies_are_found_by_their_pixels(tmp_path: Path) -> None:
     found = examine(tmp_path)
     assert (found.copies, found.alike, found.distinct) == (2, 1, 3)
     assert found.pairs == (("b.bmp", "a.png"), ("d.png", "a.png"), ("e.png", "a.png"))
+
+
+def test_a_gray_copy_may_be_saved_in_color(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", picture(0).convert("L"))
+    save(tmp_path, "b.png", picture(0).convert("L").convert("RGB"))
+    assert examine(tmp_path).copies == 1
 
 
 @pytest.mark.parametrize(
