@@ -74,11 +74,11 @@ def stylegan2(task: Task) -> list[Choice]:
             "The authors' for CIFAR-10." if tiny else "batch * 10 / 32 thousand, the authors' rule.",
         ),
         Choice("ema.ramp", 0.05),
-        *_augment(task),
+        *_augment(task, batch),
     ]
 
 
-def _augment(task: Task) -> list[Choice]:
+def _augment(task: Task, batch: int) -> list[Choice]:
     found = [
         Choice(
             "augment.name",
@@ -89,6 +89,7 @@ def _augment(task: Task) -> list[Choice]:
         ),
         Choice("augment.pipe", "bgc"),
         Choice("augment.target", 0.6),
+        Choice("augment.every", 4 * batch),
     ]
     if not task.pictures.flip:
         found.append(Choice("augment.xflip", 0, "As data.flip: mirrored images do not belong to this set."))

@@ -10,11 +10,14 @@ from dist_gan.advising import stylegan2 as few
 from dist_gan.advising.advice import advise
 from dist_gan.advising.draft import Choice, draft
 from dist_gan.advising.machine import NO_GPU, Machine, machine
-from dist_gan.config.command_line import complete
+from dist_gan.config.command_line import complete, load
 from dist_gan.config.reading import read_yaml
 from dist_gan.errors import ConfigError
 from tests.advising.seen import seen
+from tests.support.commands import ROOT
 
+SETTINGS = ("batch_size", "discriminator_turns", "networks", "objective", "ema", "augment")
+SETTINGS += ("generator_optimizer", "discriminator_optimizer")
 CLASSES = {"cats": 30_000, "dogs": 30_000}
 
 
@@ -93,6 +96,17 @@ def test_gamma_of_r3gan_is_that_of_the_presets() -> None:
     assert 2 < grown[4] < 150
 
 
+@pytest.mark.parametrize(
+    ("name", "gpu", "side", "classes"),
+    [("folder_stylegan2_ada_64", "80", 64, {}), ("cifar10_stylegan2_ada", "80", 32, {"cats": 20_000, "dogs": 20_000})],
+)
+def test_it_is_what_the_shipped_configs_have(name: str, gpu: str, side: int, classes: dict[str, int]) -> None:
+    shipped = load(ROOT / f"configs/{name}.yaml")
+    found = complete(advise(seen(40_000, side, side, classes=classes), "photos", machine(gpu)))
+    for key in SETTINGS:
+        assert getattr(found, key) == getattr(shipped, key), key
+
+
 def test_stylegan2_is_the_authors_auto() -> None:
     found = written(side=128)
     assert found["batch_size"] == 64
@@ -102,7 +116,7 @@ def test_stylegan2_is_the_authors_auto() -> None:
         {"name": "path_length", "weight": 2, "every": 256, "alone": True},
     ]
     assert found["ema"] == {"half_life_images": 20_000, "ramp": 0.05}
-    assert found["augment"] == {"name": "ada", "pipe": "bgc", "target": 0.6}
+    assert found["augment"] == {"name": "ada", "pipe": "bgc", "target": 0.6, "every": 256}
     assert found["networks"] == {"name": "stylegan2", "mapping_layers": 2, "channel_base": 16_384, "group": 4}
     assert found["precision"] == "bf16"
     assert written(side=128, gpu="8")["microbatch"] == 32
