@@ -83,20 +83,19 @@ def r3gan(task: Task) -> list[Choice]:
 
 
 def _augment(task: Task, strength: float, preset: str) -> list[Choice]:
-    flip = 1 if task.pictures.flip else 0
-    factors = {"xflip": flip, "brightness": 0.5, "contrast": 0.5, "lumaflip": 0.5, "hue": 0.5, "saturation": 0.5}
+    factors = {"brightness": 0.5, "contrast": 0.5, "lumaflip": 0.5, "hue": 0.5, "saturation": 0.5, "cutout": 1}
     return [
         Choice(
             "augment.name",
             "ada",
             f"The preset for {preset}: a strength that rises to {strength} along a schedule, without feedback.",
         ),
-        Choice("augment.pipe", "bgc"),
+        Choice("augment.pipe", "bg"),
         Choice("augment.target", None),
         Choice("augment.strength", strength),
         Choice("augment.schedule", _cosine(0, 1)),
         *(Choice(f"augment.{key}", value) for key, value in factors.items()),
-        Choice("augment.cutout", 1),
+        *task.unmirrored(),
     ]
 
 

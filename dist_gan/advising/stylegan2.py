@@ -79,7 +79,7 @@ def stylegan2(task: Task) -> list[Choice]:
 
 
 def _augment(task: Task, batch: int) -> list[Choice]:
-    found = [
+    return [
         Choice(
             "augment.name",
             "ada",
@@ -90,7 +90,5 @@ def _augment(task: Task, batch: int) -> list[Choice]:
         Choice("augment.pipe", "bgc"),
         Choice("augment.target", 0.6),
         Choice("augment.every", 4 * batch),
+        *task.unmirrored(),
     ]
-    if not task.pictures.flip:
-        found.append(Choice("augment.xflip", 0, "As data.flip: mirrored images do not belong to this set."))
-    return found

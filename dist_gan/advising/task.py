@@ -46,6 +46,12 @@ class Task:
         """Networks that are given the class, where there are classes."""
         return [Choice("networks.conditional", True, "Each class on demand.")] if self.pictures.labels else []
 
+    def unmirrored(self) -> list[Choice]:
+        """ADA without flips, where images are not mirrored."""
+        if self.pictures.flip:
+            return []
+        return [Choice("augment.xflip", 0, "As data.flip: mirrored images do not belong to this set.")]
+
     def diffaugment(self) -> list[Choice]:
         """DiffAugment where there are few images."""
         if not self.is_few:
