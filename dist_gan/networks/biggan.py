@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dist_gan.networks.attention import SelfAttention
 from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm, channels_last, weights_channels_last
+from dist_gan.networks.resnet import PooledConv2d
 from dist_gan.networks.weights import initialize
 from dist_gan.randomness import Purpose
 from dist_gan.shapes import DataShape, ImageShape
@@ -96,7 +97,8 @@ class DownBlock(nn.Module):
         self.is_first = first
         self.halves = halves
         self.first = _convolution(inputs, outputs, 3)
-        self.second = _convolution(outputs, outputs, 3)
+        pooled = SpectralNorm(PooledConv2d(outputs, outputs), SPECTRAL_EPS)
+        self.second = pooled if halves else _convolution(outputs, outputs, 3)
         self.shortcut = _convolution(inputs, outputs, 1) if halves or inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ class DownBlock(nn.Module):
             x = F.relu(x)
         h = self.second(F.relu(self.first(x), inplace=True))
         if self.halves:  # the mean before a 1x1 convolution is the mean after it, for a quarter of the work
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+            x = F.avg_pool2d(x, 2)
         return h + self.shortcut(x)
 
 
