@@ -52,6 +52,10 @@ def test_all_are_shipped() -> None:
         "cifar10_sngan",
         "cifar10_cgan_projection",
         "folder_sngan_64",
+        "cifar10_r3gan",
+        "folder_r3gan_64",
+        "folder_r3gan_256",
+        "stacked_mnist_r3gan",
     }
 
 
