@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Meter
+from dist_gan.networks.r3gan import R3GAN
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.objective import Objective, Terms
 from dist_gan.objective.penalties import R1, WGANGP
@@ -40,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "followers": {"objective": PATHS, "augment": own_parts.Controlled()},
     "ada by feedback": {"augment": ADA(pipe="bgcfnc", strength=0.5, every=EVERY)},
     "ada by a schedule": {"augment": doors.SCHEDULED_ADA, "objective": tiny.PENALISED},
+    "r3gan": {"recipe": R3GAN(latent=6, width=8, group=4), "data": tiny.DATA_16, "objective": tiny.PENALISED},
     "spectral": {"recipe": own_parts.Spectral()},
     "stylegan2": {"recipe": tiny.STYLEGAN2_TINY, "objective": doors.STYLES},
     "labels": {"recipe": tiny.MLP_DROPOUT.model_copy(update={"conditional": True})},

@@ -30,6 +30,11 @@ needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript or onnxru
 KINDS = {
     "mlp": SMALL,
     "conditional dcgan": [*SMALL_DCGAN, "networks.conditional=true"],
+    "conditional r3gan": [
+        *SMALL[2:],
+        "data={name: generated, size: 16}",
+        "networks={name: r3gan, width: 8, group: 4, conditional: true}",
+    ],
     "fp64": [*SMALL, "precision=fp64", "networks.conditional=true"],
 }
 ODD = '''

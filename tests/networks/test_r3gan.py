@@ -66,6 +66,23 @@ def test_networks_loss_penalties_and_all_gradients_are_theirs(kind: str, dtype: 
     PUBLISHED.check_all(f"{kind}/G_gradients", gradients, TOLERANCES[dtype])
 
 
+def test_the_penalty_has_the_same_gradient_by_forward_over_reverse() -> None:
+    D = networks(VARIANTS["classes"]).discriminator
+    _, labels, real = inputs()
+
+    def gradients(method: str) -> tuple[Tensor, ...]:
+        images, penalty = real.clone().requires_grad_(), R1(method=method)
+        logits = D(images, labels)
+        if penalty.looks_again:
+            values = penalty.penalty_looking(images, logits, lambda images: D(images, labels))
+        else:
+            values = penalty.penalty(images, logits)
+        return torch.autograd.grad(values.sum() + logits.sum(), list(D.parameters()))
+
+    for one, other in zip(gradients("double_backward"), gradients("forward_over_reverse"), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_initial_weights_are_theirs() -> None:
     pair = INITIAL.build(DataShape(ImageShape(3, 32, 32), CLASSES), 0)
     for player, network in zip("GD", pair, strict=True):
