@@ -70,7 +70,7 @@ def test_debug_finds_a_network_that_leaves_its_range(
         torch.autograd.set_detect_anomaly(False)
         torch.use_deterministic_algorithms(False)
     error = capsys.readouterr().err
-    assert error.startswith("dist_gan: debug: after D's turn it must hold that fake images lie in [-1, 1]")
+    assert error.startswith("dist_gan: debug: after G's turn it must hold that fake images lie in [-1, 1]")
     assert "Traceback" not in error
 
 
