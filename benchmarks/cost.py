@@ -22,6 +22,8 @@ from dist_gan.config.schema import Config
 from dist_gan.data import Generated
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
+from dist_gan.game.player import Player
+from dist_gan.objective.objective import Terms
 from dist_gan.run.build import game_of, stream_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -87,7 +89,7 @@ def cost(config: Config, images: int) -> dict[str, float]:
     turns = [0]
     with kept(p for player in game.players.values() for p in player.network.parameters()) as memory:
 
-        def end_of_turn(*_: Any) -> None:
+        def end_of_turn(turn: str, player: Player[Any], terms: Terms) -> None:
             turns.append(sum(memory.values()))
             memory.clear()
 

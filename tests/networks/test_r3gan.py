@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dist_gan.config.command_line import load
 from dist_gan.networks.r3gan import R3GAN, R3GANDiscriminator, R3GANGenerator
@@ -169,3 +170,20 @@ def test_what_cannot_be_made_is_said() -> None:
     assert "0 channels at 64x64" in R3GAN(width=1, group=1).mistakes(ImageShape(3, 64, 64))[0]
     with pytest.raises(ValueError, match="4 is even"):
         R3GAN(kernel=4)
+
+
+def test_a_patch_makes_maps_smaller_and_images_as_large() -> None:
+    shape = DataShape(ImageShape(3, 32, 32))
+    recipe = R3GAN(latent=6, width=8, full_width_up_to=4, blocks=1, group=4, patch=4)
+    assert recipe.mistakes(shape.image) == []
+    G, D = recipe.build(shape, 0)
+    assert len(G.stages) == len(D.stages) == 2  # 4x4 and 8x8
+    images = numbers(2, 3, 32, 32, seed=3).float()
+    assert G(numbers(2, 6, seed=4).float()).shape == images.shape
+    assert D(images).shape == (2,)
+    # one place of the largest map sees the 16 pixels of its own square alone, before the blocks
+    seen = D.first(F.pixel_unshuffle(images, 4))
+    images[0, :, 5, 5] += 1
+    moved = (D.first(F.pixel_unshuffle(images, 4)) - seen).abs().sum(1) > 0
+    assert moved.nonzero().tolist() == [[0, 1, 1]]
+    assert "32x32 or 64x64" in recipe.mistakes(ImageShape(3, 16, 16))[0]
