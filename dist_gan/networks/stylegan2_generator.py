@@ -58,7 +58,7 @@ class _Block(nn.Module):
         """The map and the image of half the size (None at the first), styles [N, l, W], noise -> the same, doubled."""
         with at_precision(styles, mixed=self.mixed):
             if self.constant is not None:
-                x = self.constant.expand(len(styles), -1, -1, -1)
+                x = self.constant.expand(styles.shape[0], -1, -1, -1)  # len() would fix it in an export
             assert x is not None
             if not self.mixed:
                 x = x.to(styles.dtype)

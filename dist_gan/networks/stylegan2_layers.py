@@ -196,7 +196,8 @@ class StyledConv(nn.Module):
     (modulation and demodulation, section 2.2); at twice the size, if asked; then noise, bias, leaky ReLU.
 
     The maps are scaled before and after one convolution of the whole batch. A convolution of each sample by its own
-    weights, in one grouped call, is the same, and takes longer in training.
+    weights, in one grouped call, is the same. Measured on a CPU, forward and backward, it takes 3 times as long on
+    16x16 maps of 64 channels and 18 times on 8x8 maps of 256; only with few channels on large maps is it as fast.
     """
 
     noise: Tensor

@@ -14,7 +14,7 @@ from dist_gan.distributed.numerics import preserved, set_float32_precision
 from dist_gan.handing_on.programs import OPSET
 from dist_gan.sampling.generate import sample_latents
 from tests.support.commands import export
-from tests.support.runs import SMALL, SMALL_DCGAN, run
+from tests.support.runs import SMALL, SMALL_DCGAN, SMALL_STYLEGAN2, run
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,7 @@ KINDS = {
         "data={name: generated, size: 16}",
         "networks={name: r3gan, width: 8, group: 4, conditional: true}",
     ],
+    "conditional stylegan2": [*SMALL_STYLEGAN2, "networks.conditional=true"],
     "fp64": [*SMALL, "precision=fp64", "networks.conditional=true"],
 }
 ODD = '''

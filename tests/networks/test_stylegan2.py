@@ -250,3 +250,15 @@ def test_which_images_it_makes() -> None:
         assert "data.size=" in StyleGAN2().mistakes(shape)[0]
     G, D = small().build(DataShape(ImageShape(1, 8, 8)), 0)
     assert D(G(sample_latents(0, range(4), 8))).shape == (4,)
+
+
+def test_classes_reach_both_networks_where_it_is_conditional() -> None:
+    shape, n = DataShape(SHAPE.image, 5), 8
+    zeros, ones = torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.int64)
+    for conditional in (True, False):
+        G, D = small(conditional=conditional).build(shape, 0)
+        latents = sample_latents(0, range(n), G.latent)
+        images = G(latents, zeros)
+        assert G.classes == (5 if conditional else 0)
+        assert torch.equal(images, G(latents, ones)) != conditional
+        assert torch.equal(D(images, zeros), D(images, ones)) != conditional

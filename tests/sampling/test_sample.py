@@ -16,7 +16,7 @@ from dist_gan.sampling.asked import asked_classes
 from dist_gan.sampling.generate import sample_latents
 from dist_gan.sampling.pictures import save_grid, save_image
 from tests.support.commands import command, sample
-from tests.support.runs import SMALL
+from tests.support.runs import SMALL, SMALL_STYLEGAN2, run
 
 
 def array(folder: Path, out: Path, *options: str) -> np.ndarray:
@@ -80,6 +80,17 @@ def test_networks_of_ones_own_are_executed_only_when_trusted(
     trusted = command("-m", "dist_gan.sample", f"{tmp_path}/r", f"out={tmp_path}/x.png", "trust_code=true")
     assert trusted.returncode == 0, trusted.stderr
     assert "executed" in trusted.stdout
+
+
+def test_truncation_makes_images_more_alike(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "styled", 256, small=SMALL_STYLEGAN2) == 0
+    made = {psi: array(tmp_path / "styled", tmp_path / "a.npy", f"truncation={psi}") for psi in (1, 0.5, 0)}
+    assert (made[1] == array(tmp_path / "styled", tmp_path / "b.npy")).all(), "1 is as trained"
+    spread = [made[psi].astype(float).std(0).mean() for psi in (1, 0.5, 0)]
+    assert spread[0] > spread[1] > spread[2] == 0
+    assert "truncation: MLPGenerator has none" in mistake(capsys, plain, "truncation=0.5")
+    assert "truncation: expected a number from 0 to 1, got 1.5" in mistake(capsys, plain, "truncation=1.5")
+    assert "truncation: expected something like truncation=0.7" in mistake(capsys, plain, "truncation=half")
 
 
 def test_names_numbers_and_all() -> None:

@@ -21,6 +21,12 @@ SMALL = [
 
 SMALL_DCGAN = [*SMALL[2:], "data={name: generated, size: 16}", "networks={name: dcgan, width: 4}"]
 
+SMALL_STYLEGAN2 = [
+    *SMALL[2:],
+    "data={name: generated, size: 16}",
+    "networks={name: stylegan2, latent: 6, style: 6, mapping_layers: 2, channel_base: 64, channel_max: 8}",
+]
+
 
 def run(folder: Path, images: int, *more: str, small: list[str] = SMALL) -> int:
     return train.main([*small, f"run={folder}", f"images={images}", *more])
