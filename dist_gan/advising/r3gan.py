@@ -64,12 +64,13 @@ def r3gan(task: Task) -> list[Choice]:
             at_once,
             f"For {machine.what}: the presets have 8192 / size images on 48 GB. 0, where the doctor finds room.",
         ),
-        task.precision("bf16", "As the authors', in penalties too; 4x4 maps stay in float32."),
+        task.precision("bf16", "As the authors', in penalties too; the smallest maps stay in float32."),
         Choice(
             "networks.name",
             "r3gan",
             f"For {task.distinct:,} images: the simplest of the strong ones. It has no setting for few.",
         ),
+        *([Choice("networks.full_precision_up_to", size // 16)] if size > 64 else []),  # all but the four largest maps
         *task.conditional(),
         Choice("objective.loss.name", "relativistic"),
         Choice("objective.fresh_reals", True),

@@ -97,14 +97,30 @@ def test_gamma_of_r3gan_is_that_of_the_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gpu", "side", "classes"),
-    [("folder_stylegan2_ada_64", "80", 64, {}), ("cifar10_stylegan2_ada", "80", 32, {"cats": 20_000, "dogs": 20_000})],
+    ("name", "count", "side", "classes", "other"),
+    [
+        ("folder_stylegan2_ada_64", 40_000, 64, {}, ""),
+        ("cifar10_stylegan2_ada", 40_000, 32, CLASSES, ""),
+        ("folder_r3gan_64", 70_000, 64, {}, ""),
+        ("folder_r3gan_256", 70_000, 256, {}, ""),
+        ("cifar10_r3gan", 70_000, 32, CLASSES, "objective"),
+    ],
 )
-def test_it_is_what_the_shipped_configs_have(name: str, gpu: str, side: int, classes: dict[str, int]) -> None:
+def test_it_is_what_the_shipped_configs_have(
+    name: str, count: int, side: int, classes: dict[str, int], other: str
+) -> None:
+    """`other`: what differs, here gamma, which is between two presets."""
     shipped = load(ROOT / f"configs/{name}.yaml")
-    found = complete(advise(seen(40_000, side, side, classes=classes), "photos", machine(gpu)))
+    found = complete(advise(seen(count, side, side, classes=classes), "photos", machine("80")))
     for key in SETTINGS:
-        assert getattr(found, key) == getattr(shipped, key), key
+        assert (getattr(found, key) == getattr(shipped, key)) == (key != other), key
+
+
+def test_sngan_is_the_shipped_config_but_for_the_average() -> None:
+    shipped = load(ROOT / "configs/folder_sngan_64.yaml")
+    found = complete(advise(seen(70_000, 64, 64), "photos", machine("6")))
+    for key in (*SETTINGS, "images"):
+        assert (getattr(found, key) == getattr(shipped, key)) == (key != "ema"), key
 
 
 def test_stylegan2_is_the_authors_auto() -> None:
