@@ -65,7 +65,7 @@ def stylegan2(task: Task) -> list[Choice]:
         Choice("networks.name", "stylegan2", f"For {task.distinct:,} images: with ADA it is made for few."),
         *(Choice(f"networks.{key}", value) for key, value in networks.items()),
         *task.conditional(),
-        Choice("objective.loss.name", "non_saturating"),
+        Choice("objective.loss", {"name": "non_saturating", "real_target": 1}),
         Choice("objective.penalties", penalties, why),
         *optimizers(own, adam, "As the authors'."),
         Choice(
