@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dist_gan.run.session import Result, train
     from dist_gan.sampling.samples import samples
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["Config", "Result", "given", "load_generator", "samples", "train"]
 
 _PLACES = {

@@ -63,7 +63,8 @@ class DCGANDiscriminator(Discriminator):
             nn.LeakyReLU(0.2, True),
         ]
         for a, b in itertools.pairwise(channels):
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), GroupBatchNorm2d(b, recipe.group), nn.LeakyReLU(0.2, True)]
+            norm = [GroupBatchNorm2d(b, recipe.group)] if recipe.discriminator_norm else []
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2, True)]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(channels[-1], 1, recipe.first_map, bias=False)
         self.embedding = nn.Embedding(classes, channels[-1]) if classes else None
@@ -90,6 +91,9 @@ class DCGAN(Recipe):
     group: int = Field(16, ge=2)
     """Batch normalization takes its statistics over this many consecutive samples, on any number of processes. The
     microbatch (or a process's part of the batch) must hold full groups."""
+    discriminator_norm: bool = True
+    """Batch normalization in D too. Without it (and with biases in its place) D's logit of an image does not depend on
+    other images, as gradient penalties need."""
     start: str = Field("4x4", pattern=r"^[1-9]\d{0,2}x[1-9]\d{0,2}$")
     """Height x width of the smallest map. Images have this size doubled once or more: 4x4 makes 8x8 to 1024x1024, 5x3
     makes 80x48."""
@@ -110,7 +114,7 @@ class DCGAN(Recipe):
 
     @property
     def mixes_samples(self) -> bool:
-        return True
+        return self.discriminator_norm
 
     def doublings(self, image: ImageShape) -> int | None:
         """How often the smallest map is doubled until it has the size of `image`; None if it never has."""
@@ -150,6 +154,6 @@ def _start_for(shape: ImageShape) -> str:
 
 
 def _normal(name: str, parameter: Tensor, layer: nn.Module) -> tuple[str, float, float]:
-    if isinstance(layer, GroupBatchNorm2d):
+    if isinstance(layer, GroupBatchNorm2d) or name == "bias":
         return "normal", *((1.0, 0.02) if name == "weight" else (0.0, 0.0))
     return "normal", 0.0, 0.02

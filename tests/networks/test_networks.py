@@ -154,3 +154,14 @@ def test_the_same_seed_gives_the_same_image_alone_or_among_many(recipe: Recipe) 
     assert torch.equal(many[:3], few)
     assert torch.equal(many[37:38], middle)
     assert many.dtype == torch.uint8
+
+
+def test_a_dcgan_whose_discriminator_does_not_normalize_sees_each_image_alone() -> None:
+    recipe = DCGAN(latent=6, width=4, group=4, discriminator_norm=False)
+    assert not recipe.mixes_samples
+    D = recipe.build(DataShape(ImageShape(3, 16, 16)), 0).discriminator
+    images = torch.linspace(-1, 1, 8 * 768).view(8, 3, 16, 16)
+    torch.testing.assert_close(D(images)[2:5], D(images[2:5]))
+    biases = [parameter for name, parameter in D.named_parameters() if name.endswith("bias")]
+    assert [len(bias) for bias in biases] == [8]
+    assert all((bias == 0).all() for bias in biases)
