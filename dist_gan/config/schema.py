@@ -240,6 +240,12 @@ class Config(Part):
                 "objective.penalties: a gradient penalty is per sample, and this D mixes samples by batch statistics; "
                 "its gradient then is not that of one sample"
             )
+        mixed = [p.name for p in self.objective.penalties if getattr(p, "precision", "full") == "mixed"]
+        if mixed and self.precision == "fp16":
+            found.append(
+                f"objective.penalties: {', '.join(mixed)} in fp16: gradients of gradients leave its range. precision=bf16, "
+                "or the penalty's precision=full, is safer"
+            )
         if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
             found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
         for name, ema in by_name(self.ema).items() if self.begin_from else ():

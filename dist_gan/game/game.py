@@ -214,6 +214,11 @@ class Game:
         """The learning rates of the next update, by player, for logs."""
         return {name: player.recipe.rate(self.images_seen) for name, player in self.players.items()}
 
+    def augment_numbers(self) -> dict[str, float]:
+        """The numbers of the augmentation that are logged, such as its strength. It waits for the device."""
+        state = {n: v.item() for n, v in self.followers.state_of(AUGMENT).items() if n in self.augment.logged}
+        return state | self.augment.numbers(self.images_seen)
+
     def _moves(self) -> int:
         return self.generator.moves + self.discriminator.moves
 

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,9 @@ NOTHING: State = {}
 
 class Augment(Part):
     """images -> images, differentiable, each sample with its own random bits."""
+
+    logged: ClassVar[tuple[str, ...]] = ("strength",)
+    """What of its state is logged, where it is one number; what `numbers` names is logged too."""
 
     def bits(self, shape: Sequence[int]) -> int:
         """How many 16-bit random numbers it needs for one image of `shape` (C, H, W)."""

@@ -185,6 +185,9 @@ def test_only_unwise() -> None:
     assert "mixes samples" in unwise(*dcgan, "objective.penalties=[{name: r1}]")
     assert unwise("networks.name=stylegan2", "data.size=32", "objective.penalties=[{name: r1}]") == ""
     assert unwise("objective.penalties=[{name: r1}]") == ""
+    mixed = "objective.penalties=[{name: r1, precision: mixed}]"
+    assert "r1 in fp16" in unwise(mixed, "precision=fp16")
+    assert unwise(mixed, "precision=bf16") == ""
     assert "far from any recipe" in unwise("generator_optimizer.learning_rate=0.5")
     assert "Lipschitz" in unwise("objective.loss.name=wasserstein")
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dist_gan import Config, train
 from dist_gan.run import checkpoint
 from tests.support import own_parts
@@ -64,4 +66,6 @@ def test_a_controller_and_a_penalty_with_a_mean_go_through_a_run(tmp_path: Path)
     assert_same(first, second)
     assert {"augment", "penalty-0-path_length"} <= first.tensors.keys()
     assert first.tensors["penalty-0-path_length"]["mean"] > 0
-    assert "G/penalty" in lines(tmp_path / "one")[-1]
+    last = lines(tmp_path / "one")[-1]
+    assert "G/penalty" in last
+    assert last["augment/strength"] == pytest.approx(first.tensors["augment"]["strength"].item())
