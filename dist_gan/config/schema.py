@@ -243,8 +243,8 @@ class Config(Part):
         mixed = [p.name for p in self.objective.penalties if getattr(p, "precision", "full") == "mixed"]
         if mixed and self.precision == "fp16":
             found.append(
-                f"objective.penalties: {', '.join(mixed)} in fp16: gradients of gradients leave its range. precision=bf16, "
-                "or the penalty's precision=full, is safer"
+                f"objective.penalties: {', '.join(mixed)} in fp16: gradients of gradients leave its range. Safer: "
+                "precision=bf16, or precision=full of the penalty"
             )
         if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
             found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
