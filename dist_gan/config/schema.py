@@ -140,7 +140,7 @@ class Config(Part):
     """How the weights of D move."""
     ema: Averages = EMA()
     """The average of G's weights, from which samples are made. Or a list of several, each of which is sampled and
-    judged: their names are ema, ema_2, ema_3, ema_4, and whatever needs one takes the first."""
+    evaluated: their names are ema, ema_2, ema_3, ema_4, and whatever needs one takes the first."""
     augment: AnyAugment = NoAugment()
     """What is done to every image that D sees."""
     track: Track = Track()

@@ -57,8 +57,8 @@ class Objective(Part):
     """What a player minimizes in addition, each with its weight and how often, in images."""
 
     fresh_reals: bool = False
-    """G's turn has real images of its own (and their classes): real `o` of G's turn is sample `o + 2^39` of the same
-    endless stream. Otherwise it has those of D's last turn. For losses that compare pairs; twice as many are read."""
+    """G's turn has real images of its own (and their classes), from 2^39 samples later in the same endless stream.
+    Otherwise it has those of D's last turn. For losses that compare pairs; more images are read."""
 
     def discriminator(
         self,

@@ -14,8 +14,8 @@ from dist_gan.shapes import ImageShape
 
 
 class PathLength(GeneratorPenalty):
-    """(|J^T y| - a)^2: how far an image moves with its styles should be the same everywhere (section
-    3.2, equation 4).
+    """(|J^T y| - a)^2: how far an image moves with its styles should be the same everywhere (Karras et al. 2020,
+    StyleGAN2, section 3.2, equation 4).
 
     J is the derivative of the image by its styles (by its latent, where G has no styles), y a random image, and a the
     running mean of the lengths |J^T y|. The mean is that of the turns before. NVlabs' code includes the batch itself,

@@ -78,7 +78,7 @@ class LogitPenalty(DiscriminatorPenalty):
     """A penalty of logits. It costs no further look of D."""
 
     alone: Literal[False] = False
-    """It is added to D's loss."""
+    """Always false: it is added to D's loss."""
 
     def measure(self, sight: Sight, name: str) -> Tensor:
         return self.penalty(sight.logits["real"], sight.logits["fake"])

@@ -30,7 +30,7 @@ class EMA(Part):
     """At the start, the half-life is at most this part of the images seen (Karras et al. 2020), so that the first
     weights are forgotten soon. 0 is off."""
     schedule: AnySchedule = Constant()
-    """Factor of the half-life, by images seen: R3GAN's goes from 0 to 1. It should have ramp 0."""
+    """Factor of the half-life, by images seen: R3GAN's goes from 0 to 1. Set ramp to 0 with it."""
     begin: int = Field(0, ge=0)
     """Until this many images are seen, the average is the newest weights (Brock et al. 2019 begin it after 1,000
     updates)."""

@@ -116,8 +116,8 @@ class _Moments(Optimizer):
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
     rescaled: bool = False
-    """For a penalty with `alone`, whose move of its own comes in each k-th turn: learning_rate times c, and beta1 and
-    beta2 to the power of c, with c = k / (k + 1), so that moments decay alike in k turns (Karras et al. 2020)."""
+    """With a penalty that is `alone`, weights move once more in each k-th turn. true: learning_rate times c, and beta1
+    and beta2 to the power of c, with c = k / (k + 1), so that moments decay alike in k turns (Karras et al. 2020)."""
 
     @model_validator(mode="after")
     def _beta2_is_none_below_zero(self) -> Self:
