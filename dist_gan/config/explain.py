@@ -86,7 +86,9 @@ def _explain(error: Any, tree: Any, root: type[Part]) -> str:
     text = PLAIN.get(kind) or error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if block is None and kind not in PLAIN and not error["msg"].startswith("Input should be "):
         return f"{dotted}: {text}"
-    return f"{dotted}: expected {text}, got {'nothing' if given is None else repr(given)}"
+    whole = kind == "value_error" and isinstance(given, dict)  # all keys of a block would hide the text
+    got = "" if whole else f", got {'nothing' if given is None else repr(given)}"
+    return f"{dotted}: expected {text}{got}"
 
 
 def _path(location: Sequence[Any], tree: Any) -> tuple[list[str], Any]:

@@ -1,7 +1,7 @@
 """The augmentations of StyleGAN2-ADA, with a strength that follows a schedule or adapts."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -32,6 +32,7 @@ PIPES: dict[str, tuple[str, ...]] = {
     "bgcfnc": (*BLIT, *GEOMETRY, *COLOR, "imgfilter", "noise", "cutout"),
 }
 """Which transformations each preset uses."""
+Band = Annotated[float, Field(ge=0)]
 
 
 class ADA(Augment):
@@ -106,7 +107,7 @@ class ADA(Augment):
 
     imgfilter: float | None = Field(None, ge=0)
     """Factor for filters that amplify some frequencies."""
-    imgfilter_bands: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    imgfilter_bands: tuple[Band, Band, Band, Band] = (1.0, 1.0, 1.0, 1.0)
     """Further factors for each band, from the lowest frequencies to the highest."""
     imgfilter_std: float = Field(1.0, ge=0)
     """Standard deviation of a band's gain, as logarithm of base 2."""
@@ -123,7 +124,7 @@ class ADA(Augment):
     def _one_way(self) -> "ADA":
         if self.target is not None and self.schedule != Constant():
             raise ValueError(
-                "with a target the strength does not follow a schedule: set target to null, or leave it out"
+                "no schedule beside a target, by which the strength moves: set target to null, or leave it out"
             )
         return self
 

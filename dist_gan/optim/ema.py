@@ -50,7 +50,7 @@ class EMA(Part):
 
 def _one_of_a_list(value: Any) -> Any:
     if isinstance(value, list | tuple) and not 1 <= len(value) <= len(NAMES):
-        raise ValueError(f"one average, or a list of at most {len(NAMES)}; here are {len(value)}")
+        raise ValueError(f"one average, or a list of 1 to {len(NAMES)}")
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 

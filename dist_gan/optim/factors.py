@@ -28,16 +28,25 @@ def factors_of(factors: Sequence[LayerFactor], names: Iterable[str], key: str = 
     """The factor of each parameter: that of the first pattern that fits its name, else 1.
 
     Raises:
-        ConfigError: a pattern fits no name at all; `key` is the config's key of `factors`.
+        ConfigError: a pattern fits no name at all, or is never the first; `key` is the config's key of `factors`.
     """
     names = list(names)
+    first: dict[str, int] = {}
     for number, each in enumerate(factors):
-        if not any(fnmatchcase(name, each.pattern) for name in names):
+        fitting = [name for name in names if fnmatchcase(name, each.pattern)]
+        if not fitting:
             near = difflib.get_close_matches(each.pattern, names, SHOWN, 0.3) or names[:SHOWN]
             raise ConfigError(
                 f"{key}.{number}.pattern: {each.pattern} fits no parameter that moves. Near it are {', '.join(near)}"
             )
-    return {name: next((f.factor for f in factors if fnmatchcase(name, f.pattern)), 1.0) for name in names}
+        earlier = sorted({first.setdefault(name, number) for name in fitting})
+        if number not in earlier:
+            before = ", ".join(factors[other].pattern for other in earlier)
+            raise ConfigError(
+                f"{key}.{number}.pattern: all that {each.pattern} fits is taken by {before} before it, as the first "
+                "that fits counts. Put it before, or leave it out"
+            )
+    return {name: factors[first[name]].factor if name in first else 1.0 for name in names}
 
 
 def regroup(optimizer: torch.optim.Optimizer, rates: Mapping[Tensor, Tensor]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
+from dist_gan.errors import ConfigError
 from dist_gan.optim.factors import LayerFactor, factors_of, regroup
 from dist_gan.optim.scheduled_adam import ScheduledAdam
 from dist_gan.optim.schedules import AnySchedule, Constant
@@ -65,18 +66,28 @@ class Optimizer(Part):
             key: the config's key of this optimizer, for messages.
 
         Raises:
-            ConfigError: a pattern of `factors` fits no parameter.
+            ConfigError: a pattern of `factors` is never the first that fits, or what is built has several groups.
         """
         optimizer = self.build_with(list(named.values()), numbers)
         if self.factors:
+            if (groups := len(optimizer.param_groups)) != 1:
+                raise ConfigError(
+                    f"{key}.factors: {type(optimizer).__name__} has {groups} groups of parameters, each with a rate of "
+                    "its own, and factors are for one group. Leave factors out"
+                )
             found = factors_of(self.factors, named, f"{key}.factors")
             rates = {factor: numbers[_scaled(factor)] for factor in {each.factor for each in self.factors}}
             regroup(optimizer, {named[name]: rates.get(factor, numbers[RATE]) for name, factor in found.items()})
         return optimizer
 
     def rescale(self, turns: float) -> Self:
-        """This optimizer for a player one of whose penalties has a move of its own in each `turns`-th turn (infinity:
-        none has); for most as it is."""
+        """This optimizer for a player that moves once more in some of its turns, because of penalties that are `alone`.
+        Most optimizers stay as they are.
+
+        Args:
+            turns: one such move in how many turns. Of several such penalties only the one that is due most often
+                counts, whether the others move in the same turns or not. Infinity: there is none.
+        """
         return self
 
     def rate(self, images_seen: int) -> float:
@@ -112,27 +123,40 @@ class _Moments(Optimizer):
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the second moment."""
     beta2_schedule: AnySchedule = Constant()
-    """Factor of 1 - beta2, by images seen: with beta2 0.9, a factor from 1 to 0.1 moves beta2 from 0.9 to 0.99."""
+    """Factor of 1 - beta2, by images seen: with beta2 0.9, a factor from 1 to 0.1 moves beta2 from 0.9 to 0.99. Never
+    0, where the second moment would not change any more."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
     rescaled: bool = False
     """With a penalty that is `alone`, weights move once more in each k-th turn. true: learning_rate times c, and beta1
-    and beta2 to the power of c, with c = k / (k + 1), so that moments decay alike in k turns (Karras et al. 2020)."""
+    and beta2 to the power of c, with c = k / (k + 1), so that moments decay alike in k turns (Karras et al. 2020). Of
+    several such penalties the one that is due most often counts."""
+
+    _power: float = PrivateAttr(1.0)
+    """c, where it is rescaled and beta2 has a schedule."""
 
     @model_validator(mode="after")
-    def _beta2_is_none_below_zero(self) -> Self:
-        largest = max(getattr(self.beta2_schedule, name, 0.0) for name in ("start", "final"))
+    def _beta2_stays_between_zero_and_one(self) -> Self:
+        factors = {name: getattr(self.beta2_schedule, name, 1.0) for name in ("start", "final")}
+        zero = [name for name, factor in factors.items() if not factor]
+        largest = max(factors.values())
+        if zero:
+            raise ValueError(
+                f"beta2_schedule.{zero[0]} above 0, not 0: it is a factor of 1 - beta2, and beta2 would be 1 there. "
+                "Set it to 0.1, for example"
+            )
         if (1 - self.beta2) * largest > 1:
             raise ValueError(
-                f"beta2_schedule is a factor of 1 - beta2, here {1 - self.beta2:g}; at {largest:g} beta2 would be "
-                f"negative. The largest factor is {1 / (1 - self.beta2):g}"
+                f"beta2_schedule to be at most {1 / (1 - self.beta2):g}, not {largest:g}: it is a factor of 1 - beta2, "
+                f"here {1 - self.beta2:g}, and beta2 would be negative"
             )
         return self
 
     def numbers(self, images_seen: int) -> dict[str, float]:
         found = super().numbers(images_seen)
         if not isinstance(self.beta2_schedule, Constant):
-            found[NEW_SQUARES] = (1 - self.beta2) * self.beta2_schedule.factor(images_seen)
+            new = (1 - self.beta2) * self.beta2_schedule.factor(images_seen)
+            found[NEW_SQUARES] = new if self._power == 1 else 1 - max(0.0, 1 - new) ** self._power
         return found
 
     def build_with(self, parameters: list[Tensor], numbers: Mapping[str, Tensor]) -> torch.optim.Optimizer:
@@ -145,14 +169,18 @@ class _Moments(Optimizer):
         if not self.rescaled:
             return self
         c = 1 / (1 + 1 / turns)  # 1 at infinity
-        return self.model_copy(
+        constant = isinstance(self.beta2_schedule, Constant)
+        found = self.model_copy(
             update={
                 "learning_rate": self.learning_rate * c,
                 "beta1": self.beta1**c,
-                "beta2": self.beta2**c,
+                "beta2": self.beta2**c if constant else self.beta2,
                 "rescaled": False,
             }
         )
+        if not constant:  # the power is of beta2 as it is after the schedule's factor
+            found._power = c
+        return found
 
 
 class Adam(_Moments):
@@ -196,7 +224,7 @@ class SGD(Optimizer):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov looks ahead by the velocity: set momentum too, 0.9 for example")
+            raise ValueError("momentum above 0 where nesterov is true, 0.9 for example: it looks ahead by the velocity")
         return self
 
     def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:

@@ -66,7 +66,9 @@ class ScheduledAdam(torch.optim.Optimizer):
         keep = torch.where(skip, 0.0, 1.0).to(dtype)  # each change is times this, and x + 0 is x
         gradients = [torch.where(skip, 0.0, parameter.grad) for parameter in parameters if parameter.grad is not None]
         rate = rate.to(dtype) * keep
-        new_means, new_squares = torch.full_like(keep, 1 - self.beta1), self.new_squares.to(dtype)
+        new_means = torch.full_like(keep, 1 - self.beta1)
+        # A schedule of the user's own may leave (0, 1]; at 0 there would be nothing to divide by at the first step.
+        new_squares = self.new_squares.to(dtype).clamp(torch.finfo(dtype).eps, 1)
 
         torch._foreach_add_(steps, [keep.to(steps[0].dtype)] * len(steps))
         if self.weight_decay:

@@ -41,7 +41,7 @@ class _Ramp(Schedule):
     @model_validator(mode="after")
     def _ordered(self) -> "_Ramp":
         if self.end <= self.begin:
-            raise ValueError(f"end ({self.end}) must come after begin ({self.begin})")
+            raise ValueError(f"end to come after begin ({self.begin}), not {self.end}")
         return self
 
     def _progress(self, images_seen: int) -> float:

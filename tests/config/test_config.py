@@ -119,7 +119,30 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ),
     (("objective.loss.real_target=2",), ("objective.loss.real_target: expected less than or equal to 1, got 2",)),
     (("data.name=folder",), ("data.path: must be given",)),
-    (("generator_optimizer.schedule={name: linear, end: 3, begin: 9}",), ("end (3) must come after begin (9)",)),
+    (
+        ("generator_optimizer.schedule={name: linear, end: 3, begin: 9}",),
+        ("generator_optimizer.schedule: expected end to come after begin (9), not 3",),
+    ),
+    (
+        ("generator_optimizer.beta2_schedule={name: cosine, end: 9}",),
+        ("generator_optimizer: expected beta2_schedule.final above 0, not 0: it is a factor of 1 - beta2",),
+    ),
+    (
+        ("generator_optimizer.beta2=0.9", "generator_optimizer.beta2_schedule={name: linear, end: 9, final: 11}"),
+        ("generator_optimizer: expected beta2_schedule to be at most 10, not 11: it is a factor of 1 - beta2",),
+    ),
+    (
+        ("generator_optimizer={name: sgd, nesterov: true}",),
+        ("generator_optimizer: expected momentum above 0 where nesterov is true, 0.9 for example:",),
+    ),
+    (
+        ("augment={name: ada, schedule: {name: linear, end: 9}}",),
+        ("augment: expected no schedule beside a target, by which the strength moves: set target to null",),
+    ),
+    (
+        ("augment={name: ada, imgfilter_bands: [1, -1, 1, 1]}",),
+        ("augment.imgfilter_bands.1: expected greater than or equal to 0, got -1",),
+    ),
     (("precision=fp8",), ("precision: expected 'fp64', 'fp32', 'tf32', 'bf16' or 'fp16', got 'fp8'",)),
     (("resume",), ("'resume': expected CONFIG.yaml first and then dotted.key=value",)),
     (("--seed=3",), ("'--seed=3': expected",)),
@@ -144,6 +167,7 @@ def test_mistakes_are_explained(overrides: tuple[str, ...], expected: tuple[str,
     assert len(text.splitlines()) == 1, text
     for part in expected:
         assert part in text, text
+    assert "{'" not in text, "a whole block hides what is said"
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -209,7 +209,7 @@ def test_the_strength_by_a_schedule_and_by_what_is_seen() -> None:
     adaptive = ADA(strength=0.25)
     assert adaptive.numbers(50) == {}
     assert adaptive.initial_state()["strength"].item() == 0.25
-    with pytest.raises(ValidationError, match="does not follow a schedule"):
+    with pytest.raises(ValidationError, match="no schedule beside a target"):
         ADA(schedule=Cosine(end=100))
 
 

@@ -235,7 +235,7 @@ def test_schedules() -> None:
     assert [warm_up.factor(x) for x in (0, 100, 150, 200, 300)] == [0, 0, 0.5, 1, 1]
     decay = Cosine(begin=0, end=100)
     assert [round(decay.factor(x), 6) for x in (0, 50, 100, 500)] == [1, 0.5, 0, 0]
-    with pytest.raises(ValueError, match="must come after"):
+    with pytest.raises(ValueError, match="end to come after begin"):
         Linear(begin=5, end=5)
 
 

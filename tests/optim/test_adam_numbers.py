@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dist_gan.optim.optimizers import NEW_SQUARES, RATE, SGD, Adam, AdamW
 from dist_gan.optim.scheduled_adam import ScheduledAdam
-from dist_gan.optim.schedules import Constant, Cosine
+from dist_gan.optim.schedules import Constant, Cosine, Linear
 from tests.support.own_parts import RMSProp
 
 BATCH = 512
@@ -83,10 +83,21 @@ def test_lazy_penalties_rescale_as_nvlabs_does(schedule: Constant | Cosine) -> N
         recipe = Adam(learning_rate=0.0025, beta1=0.3, beta2=0.99, rescaled=True, beta2_schedule=schedule)
         found = recipe.rescale(turns)
         assert found.rate(0) == pytest.approx(rate, rel=1e-15)
-        assert (found.beta1, found.beta2) == pytest.approx((0.3 ** (turns / (turns + 1)), beta2), rel=1e-15)
+        assert found.beta1 == pytest.approx(0.3 ** (turns / (turns + 1)), rel=1e-15)
         assert found.rescale(turns) == found  # once
-        if schedule != Constant():
+        if schedule == Constant():
+            assert found.beta2 == pytest.approx(beta2, rel=1e-15)
+        else:
             assert found.numbers(0)[NEW_SQUARES] == pytest.approx(1 - beta2, rel=1e-12)
+
+
+@pytest.mark.parametrize("images", [0, 5 * BATCH, 20 * BATCH])
+def test_a_scheduled_beta2_is_rescaled_after_the_schedule(images: int) -> None:
+    """beta2_t ** c, not a beta2 that was rescaled first, with the factor after."""
+    recipe = Adam(beta2=0.9, rescaled=True, beta2_schedule=TWENTY_UPDATES)
+    beta2 = 1 - 0.1 * TWENTY_UPDATES.factor(images)
+    assert 1 - recipe.rescale(4).numbers(images)[NEW_SQUARES] == pytest.approx(beta2 ** (4 / 5), rel=1e-14)
+    assert 1 - recipe.rescale(math.inf).numbers(images)[NEW_SQUARES] == pytest.approx(beta2, rel=1e-14)
 
 
 @pytest.mark.parametrize("recipe", [Adam(), AdamW(), SGD(), RMSProp()])
@@ -101,10 +112,31 @@ def test_no_move_alone_rescales_by_one() -> None:
 
 def test_a_factor_that_makes_beta2_negative_is_a_mistake() -> None:
     Adam(beta2=0.9, beta2_schedule=Cosine(end=5, final=9.99))
-    with pytest.raises(
-        ValidationError, match=r"here 0\.1; at 10\.1 beta2 would be negative\. The largest factor is 10"
-    ):
+    with pytest.raises(ValidationError, match=r"at most 10, not 10\.1: .* here 0\.1, and beta2 would be negative"):
         Adam(beta2=0.9, beta2_schedule=Cosine(end=5, final=10.1))
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+@pytest.mark.parametrize(("start", "final", "at"), [(1, 0, "final"), (0, 1, "start")])
+def test_a_factor_of_0_is_a_mistake(kind: type[Linear | Cosine], start: float, final: float, at: str) -> None:
+    with pytest.raises(ValidationError, match=rf"beta2_schedule\.{at} above 0, not 0: "):
+        Adam(beta2_schedule=kind(end=5, start=start, final=final))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("new_squares", [0.0, 1e-30, 1.0, 1.5])
+def test_no_schedule_of_the_users_own_makes_nan(new_squares: float, dtype: torch.dtype) -> None:
+    """Steps stay about as long as the learning rate, too."""
+    parameter = torch.ones(3, dtype=dtype)
+    rate, new = torch.tensor(0.1, dtype=dtype), torch.tensor(new_squares, dtype=dtype)
+    built = ScheduledAdam([parameter], rate, 0.5, new, 1e-8)
+    for _ in range(3):
+        before = parameter.clone()
+        parameter.grad = torch.tensor([1.0, 1e-3, 0], dtype=dtype)
+        built.step()
+        assert (parameter - before).abs().max() <= 0.1001
+    assert parameter[:2].max() < 0.9
+    assert parameter[2] == 1
 
 
 def test_its_state_is_that_of_torchs_adam() -> None:

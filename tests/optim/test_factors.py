@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from dist_gan.errors import ConfigError
 from dist_gan.optim.factors import LayerFactor, factors_of
@@ -70,6 +71,35 @@ def test_a_pattern_that_fits_nothing_is_a_mistake_that_names_near_ones() -> None
     text = str(caught.value)
     assert text.startswith("generator_optimizer.factors.1.pattern: maping.* fits no parameter that moves. Near it are ")
     assert "mapping.0.bias" in text
+
+
+@pytest.mark.parametrize(
+    ("patterns", "taken"), [(("*.bias", "b*.bias"), "*.bias"), (("mapping.*", "body.*", "*.bias"), "mapping.*, body.*")]
+)
+def test_a_pattern_that_is_never_the_first_is_a_mistake(patterns: tuple[str, ...], taken: str) -> None:
+    factors = [LayerFactor(pattern=pattern, factor=2) for pattern in patterns]
+    last = len(factors) - 1
+    with pytest.raises(ConfigError) as caught:
+        factors_of(factors, NAMES, "generator_optimizer.factors")
+    text = str(caught.value)
+    assert text.startswith(
+        f"generator_optimizer.factors.{last}.pattern: all that {patterns[-1]} fits is taken by {taken} "
+    )
+    factors_of(factors[::-1], NAMES)
+
+
+def test_factors_of_an_optimizer_with_groups_of_its_own_are_a_mistake() -> None:
+    class Grouped(RMSProp):
+        def build(self, parameters: list[Tensor], learning_rate: Tensor) -> torch.optim.Optimizer:
+            optimizer = super().build(parameters[:1], learning_rate)
+            optimizer.add_param_group({"params": parameters[1:]})
+            return optimizer
+
+    named = {name: torch.ones(1) for name in NAMES}
+    recipe = Grouped(factors=FACTORS)
+    with pytest.raises(ConfigError, match=r"^discriminator_optimizer\.factors: _RMSProp has 2 groups of parameters"):
+        recipe.assemble(named, {name: torch.ones(()) for name in recipe.numbers(0)}, "discriminator_optimizer")
+    assert len(Grouped().assemble(named, {RATE: torch.ones(())}).param_groups) == 2
 
 
 def test_a_factor_of_nothing_is_a_mistake() -> None:
