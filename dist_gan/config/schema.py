@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from dist_gan.config.explain import explain_mistakes
 from dist_gan.config.judging import best_metric, evaluation_mistakes, judged
+from dist_gan.config.unwise import unwise
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import AnyMetric
@@ -16,9 +17,9 @@ from dist_gan.networks import MLP, AnyRecipe
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.any_augment import AnyAugment
 from dist_gan.objective.augment import DiffAugment, NoAugment
-from dist_gan.objective.losses import Wasserstein
 from dist_gan.objective.objective import Objective
-from dist_gan.optim.ema import EMA, Averages, by_name
+from dist_gan.objective.penalty import DifferencePenalty
+from dist_gan.optim.ema import EMA, Averages
 from dist_gan.optim.optimizers import Adam, AnyOptimizer
 from dist_gan.part import Part, PathText, free
 
@@ -208,6 +209,12 @@ class Config(Part):
                     f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
                     f"of {player} has alone=true. Leave it out"
                 )
+        shared = [p.name for p in self.objective.penalties if isinstance(p, DifferencePenalty) and p.used_share > 1]
+        if shared and self.networks.mixes_samples:
+            found.append(
+                f"objective.penalties: {', '.join(shared)} with a share: this D's logits depend on the other images of "
+                "a group, and a share has other groups. Set share=1"
+            )
         if self.objective.fresh_reals and not self.objective.loss.pairs:
             found.append(
                 f"objective.fresh_reals: {self.objective.loss.name} does not show real images to D in G's turn, so "
@@ -234,34 +241,7 @@ class Config(Part):
 
     def unwise(self) -> list[str]:
         """What works, but most likely is not what was meant."""
-        found = []
-        if self.objective.penalties and self.networks.normalizes_batches:
-            found.append(
-                "objective.penalties: a gradient penalty is per sample, and this D mixes samples by batch statistics; "
-                "its gradient then is not that of one sample"
-            )
-        mixed = [p.name for p in self.objective.penalties if getattr(p, "precision", "full") == "mixed"]
-        if mixed and self.precision == "fp16":
-            found.append(
-                f"objective.penalties: {', '.join(mixed)} in fp16: gradients of gradients leave its range. Safer: "
-                "precision=bf16, or precision=full of the penalty"
-            )
-        if isinstance(self.objective.loss, Wasserstein) and not self.objective.penalties:
-            found.append("objective.loss: wasserstein without a penalty has no Lipschitz bound; add wgan_gp or r1")
-        for name, ema in by_name(self.ema).items() if self.begin_from else ():
-            keys = [key for key in ("ramp", "begin") if getattr(ema, key) and ema.half_life_images]
-            found += [
-                f"begin_from: {name}.{key} lets the average forget its first weights within some thousand images, here "
-                f"the parent's; {name}.{key}=0 keeps them"
-                for key in keys
-            ]
-        if self.freeze_discriminator_layers and not self.begin_from:
-            found.append("freeze_discriminator_layers: without begin_from these layers keep their random weights")
-        for name in ("generator_optimizer", "discriminator_optimizer"):
-            rate = getattr(self, name).learning_rate
-            if not 1e-6 <= rate <= 5e-3:
-                found.append(f"{name}.learning_rate: {rate:g} is far from any recipe (1e-5 to 2e-3)")
-        return found
+        return unwise(self)
 
     def _why_multiple(self) -> str:
         groups, all_ = self.networks.batch_multiple, self.batch_multiple

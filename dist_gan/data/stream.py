@@ -34,10 +34,10 @@ class Stream:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         flip: bool = False,
-        fresh: bool = False,
+        fresh_every: int = 0,
     ) -> None:
         """`batch_size` is that of all processes, a multiple of `processes`. Raises ConfigError for fewer images.
-        `fresh`: each batch has others of its own for G's turn."""
+        `fresh_every`: each batch of this number has real images for G's turn beside it; 0: none."""
         if len(dataset) < batch_size:
             raise ConfigError(
                 f"data: {len(dataset)} images are fewer than one batch of {batch_size}. "
@@ -51,19 +51,21 @@ class Stream:
         self.device = device
         self.dtype = dtype
         self.flip = flip
-        self.fresh = fresh
+        self.fresh_every = fresh_every
         self._permutation = lru_cache(maxsize=4)(self._permute)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """This process's part of the global batch that starts at `images_seen`, and of all after it (endless)."""
-        if not self.fresh:
-            yield from self._from(images_seen)
-        for batch, other in zip(self._from(images_seen), self._from(images_seen + FRESH), strict=True):
-            yield batch._replace(fresh=other)
+        each = self.fresh_every
+        if not each:
+            yield from self._from(images_seen, self.batch_size)
+        fresh = self._from(images_seen + FRESH + (each - 1) * self.batch_size, each * self.batch_size)
+        for number, batch in enumerate(self._from(images_seen, self.batch_size), start=1):
+            yield batch if number % each else batch._replace(fresh=next(fresh))
 
-    def _from(self, images_seen: int) -> Iterator[Batch]:
-        raw = self.dataset.batches(self._ranges(images_seen), self._order, self._choose)
-        for ordinals, (images, labels) in zip(self._ranges(images_seen), raw, strict=True):
+    def _from(self, images_seen: int, step: int) -> Iterator[Batch]:
+        raw = self.dataset.batches(self._ranges(images_seen, step), self._order, self._choose)
+        for ordinals, (images, labels) in zip(self._ranges(images_seen, step), raw, strict=True):
             yield self._batch(ordinals, images, labels)
 
     def _batch(self, ordinals: range, images: Tensor, labels: Tensor) -> Batch:
@@ -73,11 +75,11 @@ class Stream:
             images = torch.where(mirrored[:, :, None, None], images.flip(3), images)
         return Batch(images, labels.to(self.device, non_blocking=True), ordinals)
 
-    def _ranges(self, images_seen: int) -> Iterator[range]:
+    def _ranges(self, images_seen: int, step: int) -> Iterator[range]:
         start = images_seen + self.first
         while True:
             yield range(start, start + self.per_process)
-            start += self.batch_size
+            start += step
 
     def _order(self, ordinals: range) -> Tensor:
         count = len(self.dataset)

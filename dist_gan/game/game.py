@@ -16,7 +16,7 @@ from dist_gan.game.dials import Dials, Rates
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
 from dist_gan.game.purity import PurityGuard
-from dist_gan.game.turn import MOVERS, Mover, Turn, turns_of
+from dist_gan.game.turn import MOVERS, Mover, Turn, alone_of, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
 from dist_gan.objective.followers import Followers, State
@@ -114,7 +114,7 @@ class Game:
         self.followers = Followers({AUGMENT: self.augment, **named}, processes)
         if any(turn.penalties for turn in self.turns.values() if turn.player == "G"):
             scalars = (G_PENALTY, *scalars)
-        self.meter = Meter(processes, batch_size, (*SCALARS, *scalars))
+        self.meter = Meter(processes, batch_size, (*SCALARS, *scalars), tuple(self.turns))
         self.watch = watch
         self._augment_state: State = NOTHING
         self._skipped_by_G = self.generator.skipped
@@ -159,15 +159,14 @@ class Game:
         due = self._set_dials(turn, images_seen)
         with purpose(f"{turn.player}_gradients"), mover.turn():
             for microbatch, last in self._microbatches(batch, turn.bits(bits)):
-                self.processes.pulse.enter(turn.name, images_seen)
+                self.processes.pulse.enter(turn.title, images_seen)
                 with mover.reduction.around(last=last):
                     terms = self._terms(turn, microbatch, due)
                     self.processes.backward(terms.total * mover.reduction.scale)
                 (self.meter.add_penalty if turn.alone else self.meter.add)(turn.player, terms)
                 for name, values in self._observed(turn, terms).items():
                     self.followers.observe(name, values)
-        if not turn.alone:
-            self.meter.moved(turn.player, mover.gradient_norm, mover.skipped)
+        self.meter.moved(turn.name, mover.gradient_norm, mover.skipped)
         if turn.player == "G" and not turn.alone:
             self._skipped_by_G = mover.skipped
         self.followers.settle(1 - mover.skipped, rehearsing=mover.rehearsing)
@@ -216,8 +215,9 @@ class Game:
 
     def augment_numbers(self) -> dict[str, float]:
         """The numbers of the augmentation that are logged, such as its strength. It waits for the device."""
-        state = {n: v.item() for n, v in self.followers.state_of(AUGMENT).items() if n in self.augment.logged}
-        return state | self.augment.numbers(self.images_seen)
+        state = self.followers.state_of(AUGMENT)
+        followed = {n: v.item() for n, v in state.items() if n in self.augment.logged and v.numel() == 1}
+        return followed | self.augment.numbers(self.images_seen)
 
     def _moves(self) -> int:
         return self.generator.moves + self.discriminator.moves
@@ -247,7 +247,7 @@ class Game:
         """What is played on an update's batch of this number, and the images seen where each turn begins."""
         players = MOVERS[: 2 if number == self.discriminator_turns - 1 else 1]
         begins = {"D": self.images_seen + number * self.batch_size, "G": self.images_seen}
-        turns = [(self.turns.get(name), begins[p]) for p in players for name in (p, f"{p} alone")]
+        turns = [(self.turns.get(name), begins[p]) for p in players for name in (p, alone_of(p))]
         return [(turn, begin) for turn, begin in turns if turn and turn.takes_place(begin)]
 
     def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:

@@ -49,20 +49,28 @@ G_PENALTY = Scalar("G/penalty", "G", lambda terms: terms.penalty)
 class Meter:
     """Means since the last `read`, over all processes."""
 
-    def __init__(self, processes: Processes, batch_size: int, scalars: Sequence[Scalar] = SCALARS) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        batch_size: int,
+        scalars: Sequence[Scalar] = SCALARS,
+        turns: Sequence[str] = ("D", "G"),
+    ) -> None:
+        """`turns`: their names; `D alone` is that of penalties of D that are minimized alone."""
         self.processes = processes
         self.batch_size = batch_size
         self.scalars = {player: [s for s in scalars if s.player == player] for player in "DG"}
         self._none = torch.zeros((), device=processes.device)
-        self._streak = {"D": 0, "G": 0}
+        self.turns = turns
+        self._streak = dict.fromkeys(turns, 0)
         self.reset()
 
     def reset(self) -> None:
         """Start from zero."""
         kind = {"dtype": torch.float64, "device": self.processes.device}
         self._sums = {player: torch.zeros(len(own), **kind) for player, own in self.scalars.items()}
-        self._moves = {player: torch.zeros(2, **kind) for player in self.scalars}  # gradient norm, skipped
-        self._turns = {"D": 0, "G": 0}
+        self._moves = {turn: torch.zeros(2, **kind) for turn in self.turns}  # gradient norm, skipped
+        self._turns = dict.fromkeys(self.turns, 0)
 
     @torch.no_grad()
     def add(self, player: str, terms: Terms) -> None:
@@ -80,11 +88,11 @@ class Meter:
         assert terms.penalty is not None
         self._sums[player][names.index(f"{player}/penalty")] += terms.penalty
 
-    def moved(self, player: str, gradient_norm: Tensor, skipped: Tensor) -> None:
-        """Add the end of a player's turn."""
-        self._turns[player] += 1
+    def moved(self, turn: str, gradient_norm: Tensor, skipped: Tensor) -> None:
+        """Add the end of a turn."""
+        self._turns[turn] += 1
         finite = torch.nan_to_num(gradient_norm, nan=0.0, posinf=0.0, neginf=0.0)
-        self._moves[player] += torch.stack([finite, skipped])
+        self._moves[turn] += torch.stack([finite, skipped])
 
     def read(self) -> dict[str, float]:
         """Metrics by name, equal on all ranks; then starts from zero.
@@ -100,18 +108,21 @@ class Meter:
         for player, own in self.scalars.items():
             turns = max(1, self._turns[player])
             metrics |= {scalar.name: sums[scalar.name] / (turns * self.batch_size) for scalar in own}
-            norm, skipped = (value / self.processes.count for value in moves[player])
-            metrics[f"{player}/gradient_norm"] = norm / max(1, turns - round(skipped))
-            metrics[f"{player}/skipped"] = round(skipped)
-            self._watch(player, round(skipped))
+        for turn in self.turns:
+            norm, skipped = (value / self.processes.count for value in moves[turn])
+            kept = f"{turn}/" if turn in self.scalars else f"{turn[0]}/alone_"
+            metrics[f"{kept}gradient_norm"] = norm / max(1, self._turns[turn] - round(skipped))
+            metrics[f"{kept}skipped"] = round(skipped)
+            self._watch(turn, round(skipped))
         self.reset()
         return metrics
 
-    def _watch(self, player: str, skipped: int) -> None:
-        self._streak[player] = self._streak[player] + skipped if skipped == self._turns[player] else 0
-        if self._streak[player] >= IN_A_ROW:
+    def _watch(self, turn: str, skipped: int) -> None:
+        self._streak[turn] = self._streak[turn] + skipped if skipped == self._turns[turn] else 0
+        if self._streak[turn] >= IN_A_ROW:
+            whose = f"{turn}'s gradients" if turn in self.scalars else f"the gradients of {turn[0]}'s penalties alone"
             raise Diverged(
-                f"{player}'s gradients were not finite in {self._streak[player]} turns, one after the other: the run "
+                f"{whose} were not finite in {self._streak[turn]} turns, one after the other: the run "
                 "has diverged. A lower learning rate, a gradient penalty or more precision may help"
             )
 

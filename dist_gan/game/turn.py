@@ -17,6 +17,11 @@ Mover = Literal["D", "G"]
 MOVERS: tuple[Mover, Mover] = ("D", "G")
 
 
+def alone_of(player: str) -> str:
+    """The name of the turn of a player's penalties that are minimized alone."""
+    return f"{player} alone"
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one player's move consists of. (NVlabs' StyleGAN2-ADA calls these phases.)"""
@@ -37,6 +42,11 @@ class Turn:
 
     @property
     def name(self) -> str:
+        """Among the turns of a game."""
+        return alone_of(self.player) if self.alone else self.player
+
+    @property
+    def title(self) -> str:
         """For people."""
         return f"{self.player}'s turn of penalties" if self.alone else f"{self.player}'s turn"
 
@@ -87,7 +97,7 @@ def turns_of(
             needs = objective.needs(*networks, augment, player, alone=alone)
             if own or not alone:
                 bits = slices({name: penalty.bits(networks.generator.shape) for name, penalty in own.items()})
-                name = f"{player} alone" if alone else player
+                name = alone_of(player) if alone else player
                 found[name] = Turn(player, needs, before, own, bits, every[player], alone)
             before = needs
     for turn in found.values():

@@ -82,7 +82,7 @@ def look(
             base = base or _augmented({each.penalty.at: kinds[each.penalty.at]}, given.condition, augment, state)[0]
             views.append(_near(each, base, given.bits[Purpose.D_TURN_PENALTY]))
         if views:
-            _show(D, views, sight, full_precision=full_precision)
+            _show(D, views, kinds, sight, full_precision=full_precision)
     for kind in (kind for kind in kinds if kind in exact):
         images, bits = kinds[kind]
         sight.images[kind] = images.detach().requires_grad_()
@@ -143,7 +143,7 @@ def _near(each: Due, base: View, bits: Tensor) -> View:
     return View(each.name, images, condition, base.noise[::share])
 
 
-def _show(D: Sees, views: Sequence[View], sight: Sight, *, full_precision: bool) -> None:
+def _show(D: Sees, views: Sequence[View], kinds: Kinds, sight: Sight, *, full_precision: bool) -> None:
     """All of `views` in one call; the logits of kinds, and of what is near them."""
     conditions = [view.condition for view in views if view.condition is not None]
     logits = D(
@@ -153,4 +153,4 @@ def _show(D: Sees, views: Sequence[View], sight: Sight, *, full_precision: bool)
         full_precision=full_precision,
     )
     for view, own in zip(views, logits.split([len(view.images) for view in views]), strict=True):
-        (sight.logits if view.name in ("real", "fake", "mixed") else sight.near)[view.name] = own
+        (sight.logits if view.name in kinds else sight.near)[view.name] = own

@@ -8,12 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from dist_gan.objective.followers import State
-from dist_gan.objective.penalty import GeneratorPenalty
+from dist_gan.objective.penalty import GeneratorPenalty, Shared
 from dist_gan.randomness import normal
 from dist_gan.shapes import ImageShape
 
 
-class PathLength(GeneratorPenalty):
+class PathLength(GeneratorPenalty, Shared):
     """(|J^T y| - a)^2: how far an image moves with its styles should be the same everywhere (Karras et al. 2020,
     StyleGAN2, section 3.2, equation 4).
 
@@ -29,10 +29,6 @@ class PathLength(GeneratorPenalty):
     """How fast the mean follows."""
     share: int = Field(2, ge=1)
     """Only each sample whose ordinal is a multiple of this is used, and counts as many times: 2 is half."""
-
-    @property
-    def used_share(self) -> int:
-        return self.share
 
     def initial_state(self) -> dict[str, Tensor]:
         return {"mean": torch.zeros(())}

@@ -95,8 +95,8 @@ class ImagePenalty(DiscriminatorPenalty):
     """Which images it uses; `mixed` are random interpolates of a real and a fake one."""
 
     precision: Literal["full", "mixed"] = "full"
-    """full: the images that it uses pass through D in full precision; mixed: in the precision of the run, which is
-    faster where that is bf16."""
+    """full: the images that it uses pass through D without bf16 or fp16 (precision=tf32 stays); mixed: in the precision
+    of the run, which is faster where that is bf16."""
 
 
 class Penalty(ImagePenalty):
@@ -124,8 +124,8 @@ class Penalty(ImagePenalty):
         raise NotImplementedError
 
 
-class DifferencePenalty(ImagePenalty):
-    """A penalty of the difference that D makes between an image and one near it. It needs no second derivative."""
+class Shared(Weighted):
+    """A penalty that may use a part of the batch."""
 
     share: int = Field(1, ge=1)
     """Only each sample whose ordinal is a multiple of this is used, and counts as many times: 4 is a quarter."""
@@ -133,6 +133,10 @@ class DifferencePenalty(ImagePenalty):
     @property
     def used_share(self) -> int:
         return self.share
+
+
+class DifferencePenalty(ImagePenalty, Shared):
+    """A penalty of the difference that D makes between an image and one near it. It needs no second derivative."""
 
     def measure(self, sight: Sight, name: str) -> Tensor:
         return self.penalty(sight.logits[self.at][:: self.share], sight.near[name])

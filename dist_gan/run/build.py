@@ -23,7 +23,7 @@ def stream_of(config: Config, processes: Processes, dataset: Dataset) -> Stream:
         device=processes.device,
         dtype=processes.dtype,
         flip=config.data.flip,
-        fresh=config.objective.fresh_reals,
+        fresh_every=config.discriminator_turns if config.objective.fresh_reals else 0,
     )
 
 

@@ -56,6 +56,7 @@ def test_all_are_shipped() -> None:
         "folder_r3gan_64",
         "folder_r3gan_256",
         "stacked_mnist_r3gan",
+        "stacked_mnist_small",
     }
 
 
@@ -155,6 +156,14 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("objective.penalties=[{name: approximate_r1, share: 3}]",),
         ("batch_size: 64 cannot be split", "full groups of 3 (share of penalties)", "63 or 66"),
     ),
+    (
+        (
+            "networks={name: stylegan2, group: 4}",
+            "data.size=32",
+            "objective.penalties=[{name: approximate_r1, share: 2}]",
+        ),
+        ("objective.penalties: approximate_r1 with a share: this D's logits depend on the other images", "share=1"),
+    ),
     (("objective.fresh_reals=true",), ("objective.fresh_reals: non_saturating does not show", "relativistic")),
     (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in microbatches of 48",)),
     (("data.name=generated", "data.channels=0"), ("data.channels: expected greater than or equal to 1, got 0",)),
@@ -212,6 +221,14 @@ def test_only_unwise() -> None:
     mixed = "objective.penalties=[{name: r1, precision: mixed}]"
     assert "r1 in fp16" in unwise(mixed, "precision=fp16")
     assert unwise(mixed, "precision=bf16") == ""
+    near = "objective.penalties=[{name: approximate_r1, precision: mixed}]"
+    assert "approximate_r1 in bf16: a small difference" in unwise(near, "precision=bf16")
+    assert "approximate_r1 in tf32" in unwise("objective.penalties=[{name: approximate_r1}]", "precision=tf32")
+    assert unwise(near) == ""
+    assert unwise(*dcgan, "objective.penalties=[{name: path_length}]") == ""
+    assert "nothing is augmented" in unwise("augment={name: ada, target: null}", "data.size=28")
+    assert "ema.ramp: the smaller" in unwise("ema.schedule={name: cosine, end: 100}")
+    assert "Lipschitz" in unwise("objective.loss.name=wasserstein", "objective.penalties=[{name: centering}]")
     assert "far from any recipe" in unwise("generator_optimizer.learning_rate=0.5")
     assert "Lipschitz" in unwise("objective.loss.name=wasserstein")
 

@@ -53,7 +53,7 @@ def test_contract(source: Source) -> None:
 def test_fresh_reals_are_far_away_in_the_same_stream() -> None:
     """Those of G's turn: the same on any number of processes, and after a jump."""
     source = Generated(size=8, count=50, flip=True)
-    whole = take(stream(source, fresh=True), 3)
+    whole = take(stream(source, fresh_every=1), 3)
     for batch, plain in zip(whole, take(stream(source), 3), strict=True):
         assert plain.fresh is None
         assert torch.equal(batch.images, plain.images)
@@ -63,13 +63,17 @@ def test_fresh_reals_are_far_away_in_the_same_stream() -> None:
     far = take(stream(source), 3, images_seen=FRESH)
     for rank in (0, 1):
         half = slice(16 * rank, 16 * rank + 16)
-        for mine, right in zip(take(stream(source, fresh=True, rank=rank, processes=2), 3), far, strict=True):
+        for mine, right in zip(take(stream(source, fresh_every=1, rank=rank, processes=2), 3), far, strict=True):
             assert mine.fresh is not None
             assert torch.equal(mine.fresh.images, right.images[half])
             assert torch.equal(mine.fresh.labels, right.labels[half])
-    jumped = take(stream(source, fresh=True), 1, images_seen=64)[0].fresh
+    jumped = take(stream(source, fresh_every=1), 1, images_seen=64)[0].fresh
     assert jumped is not None
     assert torch.equal(jumped.images, far[2].images)
+    third = take(stream(source, fresh_every=3), 6)
+    assert [number for number, batch in enumerate(third) if batch.fresh] == [2, 5]
+    assert third[2].fresh is not None
+    assert torch.equal(third[2].fresh.images, far[2].images)
 
 
 def test_every_pass_shows_every_image_once() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dist_gan import train
 from dist_gan.distributed.exact_sum import fixed_point
 from dist_gan.distributed.processes import Processes
-from dist_gan.errors import ConfigError
+from dist_gan.errors import ConfigError, Diverged
+from dist_gan.game.meter import IN_A_ROW
 from dist_gan.networks.base import BufferRule, Generator
 from dist_gan.objective.augment import InstanceNoise
 from dist_gan.objective.objective import Objective
@@ -104,3 +105,22 @@ def test_a_failing_event_loses_nothing(
         train(config(tmp_path / "run", 1280, save={"every": save}), events=[_Fails(640)])
     assert [path.name for path in checkpoint.existing(tmp_path / "run" / "checkpoints")] == [checkpoint.name_of(newest)]
     assert "could not be written" not in capsys.readouterr().out
+
+
+class _Broken(R1):
+    """A penalty that is never a number."""
+
+    def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
+        return super().penalty(images, logits) * float("nan")
+
+
+def test_a_penalty_alone_that_is_never_finite_ends_the_run(processes: Processes) -> None:
+    """Its skipped moves are counted by themselves; the player's own go on."""
+    objective = Objective.model_construct(penalties=(_Broken(alone=True),))
+    game = tiny.play(tiny.game(processes, objective=objective), IN_A_ROW - 1)
+    read = game.meter.read()
+    assert (read["D/skipped"], read["D/alone_skipped"]) == (0, IN_A_ROW - 1)
+    assert read["D/gradient_norm"] > 0
+    tiny.play(game, 1)
+    with pytest.raises(Diverged, match="the gradients of D's penalties alone were not finite in 20 turns"):
+        game.meter.read()

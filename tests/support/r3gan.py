@@ -87,6 +87,6 @@ def game(processes: Processes) -> tuple[Game, Iterator[Batch]]:
         processes=1,
         device=processes.device,
         dtype=processes.dtype,
-        fresh=OBJECTIVE.fresh_reals,
+        fresh_every=int(OBJECTIVE.fresh_reals),
     )
     return made, stream.batches(0)

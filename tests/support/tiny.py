@@ -55,7 +55,9 @@ def shape_of(data: Source, *, conditional: bool = False) -> DataShape:
     return DataShape(data.shape, classes)
 
 
-def batches(processes: Processes, images_seen: int = 0, data: Source = DATA, *, fresh: bool = False) -> Iterator[Batch]:
+def batches(
+    processes: Processes, images_seen: int = 0, data: Source = DATA, *, fresh_every: int = 0
+) -> Iterator[Batch]:
     stream = Stream(
         data.open(processes.device),
         seed=SEED,
@@ -64,13 +66,15 @@ def batches(processes: Processes, images_seen: int = 0, data: Source = DATA, *, 
         processes=processes.count,
         device=processes.device,
         dtype=processes.dtype,
-        fresh=fresh,
+        fresh_every=fresh_every,
     )
     return stream.batches(images_seen)
 
 
 def play(game: Game, updates: int, data: Source = DATA) -> Game:
-    source = batches(game.processes, game.images_seen, data, fresh=game.objective.fresh_reals)
+    source = batches(
+        game.processes, game.images_seen, data, fresh_every=game.discriminator_turns * game.objective.fresh_reals
+    )
     for _ in range(updates):
         game.update(source)
     return game
