@@ -69,7 +69,9 @@ def _explain(error: Any, tree: Any, root: type[Part]) -> str:
         siblings = list(_fields_at(path[:-1], tree, root))
         parent = ".".join(path[:-1])
         near = difflib.get_close_matches(path[-1], siblings, 1, 0.6)
-        if not near:  # the right name in the wrong place?
+        if path[-1].isdigit() and _may_be_a_list(path[:-1], tree, root):
+            hint = f": {parent} is one here, no list. For several set {parent}=[{{...}}, {{...}}] first"
+        elif not near:  # the right name in the wrong place?
             near = [key for key in _all_keys(root, "", tree) if key.split(".")[-1] == path[-1]][:1]
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(siblings)}"
         else:
@@ -120,6 +122,18 @@ def _fields_at(path: Sequence[str], tree: Any, root: type[Part]) -> dict[str, Fi
             parts = [part for annotation in annotations for part in parts_of(annotation)]
         parts = _chosen(parts, tree) or parts
     return {name: field for part in parts for name, field in part.model_fields.items()}
+
+
+def _may_be_a_list(path: Sequence[str], tree: Any, root: type[Part]) -> bool:
+    field = _fields_at(path[:-1], tree, root).get(path[-1]) if path else None
+    return field is not None and any(get_origin(kind) is tuple for kind in _alternatives(field.annotation))
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, without what is said about them."""
+    if get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
+        return [one for argument in get_args(annotation) for one in _alternatives(argument)]
+    return [annotation]
 
 
 def _child(tree: Any, key: str) -> Any:

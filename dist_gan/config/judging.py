@@ -1,6 +1,7 @@
 """What `evaluate` and `save.best` of a `Config` mean, which imports this module."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from dist_gan.metrics.classified import ClassAccuracy
@@ -10,8 +11,8 @@ from dist_gan.optim.names import NAMES
 
 
 def judged(config: Any) -> tuple[Metric, ...]:
-    """The metrics of `evaluate`: what is asked of the average of G is asked of each of several."""
-    return tuple(each for metric in config.evaluate for each in _of_each_average(config, metric))
+    """The metrics of `evaluate`, each once: what is asked of the average of G is asked of each of several."""
+    return tuple(_different(each for metric in config.evaluate for each in _of_each_average(config, metric)))
 
 
 def _of_each_average(config: Any, metric: Metric) -> list[Metric]:
@@ -21,17 +22,41 @@ def _of_each_average(config: Any, metric: Metric) -> list[Metric]:
     return [metric, *(metric.model_copy(update={"weights": name}) for name in others)]
 
 
+def _different(metrics: Iterable[Metric]) -> list[Metric]:
+    found: list[Metric] = []
+    for metric in metrics:  # those of the user's own may have no hash
+        if metric not in found:
+            found.append(metric)
+    return found
+
+
 def best_metric(config: Any) -> tuple[Metric, str] | None:
     """The metric and the name of its number that `save.best` means; None where it means none, or not one."""
-    name, *which = config.save.best.split("@")
+    found = _meant(config, config.save.best)
+    return (found[0], config.save.best.partition("@")[0]) if len(found) == 1 else None
+
+
+def _meant(config: Any, best: str) -> list[Metric]:
+    name, *which = best.split("@")
     of_an_average = any(each in NAMES for each in which)
-    found = [
+    return _different(
         one
         for number, metric in enumerate(config.evaluate)
         for one in (_of_each_average(config, metric) if of_an_average else [metric])
         if name in one.values and all(w in ("", one.features_name, str(number), one.weights) for w in which)
-    ]
-    return (found[0], name) if len(found) == 1 else None
+    )
+
+
+def _names(config: Any) -> list[str]:
+    """The shortest name of each number that `save.best` may mean."""
+    found = []
+    for number, metric in enumerate(config.evaluate):
+        for one in _of_each_average(config, metric):
+            average = "" if one is metric else f"@{one.weights}"
+            for value in one.values:
+                names = (f"{value}{which}{average}" for which in ("", f"@{one.features_name}", f"@{number}"))
+                found.append(next(name for name in names if _meant(config, name) == [one]))
+    return list(dict.fromkeys(found))
 
 
 def evaluation_mistakes(config: Any) -> list[str]:
@@ -55,13 +80,7 @@ def evaluation_mistakes(config: Any) -> list[str]:
         if metric.weights not in (*averages, "newest")
     ]
     if config.save.best and best_metric(config) is None:
-        values = [value for metric in config.evaluate for value in metric.values]
-        full = [f"{v}@{m.features_name}" for m in config.evaluate for v in m.values]
-        numbered = [f"{v}@{i}" for i, m in enumerate(config.evaluate) for v in m.values]
-        names = [
-            next(n for n, all_ in zip(own, (values, full, numbered), strict=True) if all_.count(n) == 1)
-            for own in zip(values, full, numbered, strict=True)
-        ]
+        names = _names(config)
         expected = f"expected one of {', '.join(names)}" if names else "nothing is evaluated (evaluate=[...])"
         near = difflib.get_close_matches(config.save.best, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -98,8 +98,9 @@ class Config(Part):
     microbatch: int = free(0, ge=0)
     """Images of one forward and backward in a process: smaller needs less memory. 0: all of the process's part."""
     exact: bool = False
-    """The same model bit for bit on any number of processes; slower. Gradients of fixed microbatches (16 images where
-    `microbatch` is 0) are computed by deterministic kernels, on a CPU in one thread, and added as integers."""
+    """The same model bit for bit on any number of processes; slower. Gradients of fixed microbatches
+    (where `microbatch` is 0, the smallest from 16 images on by which the batch can be divided) are computed by
+    deterministic kernels, on a CPU in one thread, and added as integers."""
     processes: int = free(0, ge=0)
     """The expected number of processes: with any other the run does not start. 0: any number."""
     discriminator_turns: int = Field(1, ge=1)
@@ -161,8 +162,14 @@ class Config(Part):
     @property
     def used_microbatch(self) -> int:
         """The microbatch that is used; 0: all of a process's part of the batch."""
+        if self.microbatch or not self.exact:
+            return self.microbatch
         multiple = self.batch_multiple
-        return self.microbatch or (multiple * -(-EXACT_MICROBATCH // multiple) if self.exact else 0)
+        least = -(-EXACT_MICROBATCH // multiple)
+        groups, left = divmod(self.batch_size, multiple)
+        if left:  # nothing fits
+            return multiple * least
+        return multiple * next((count for count in range(least, groups) if groups % count == 0), groups)
 
     @field_validator("begin_from")
     @classmethod
@@ -262,8 +269,11 @@ class Config(Part):
         microbatches = f" in microbatches of {each}" if self.used_microbatch else ""
         groups = f", each part in full groups of {multiple} ({self._why_multiple()})" if multiple > 1 else ""
         counts = ", ".join(map(str, fitting)) or "none"
+        part = self.batch_size // world if self.batch_size % world == 0 else 0
+        sizes = [size for size in range(multiple, part + 1, multiple) if part % size == 0]
+        other = f" Or microbatch={min(sizes, key=lambda size: abs(size - each))}." if microbatches and sizes else ""
         return (
             f"batch_size: {self.batch_size} cannot be split over {world} processes{microbatches}{groups}. The nearest "
-            f"batch_size that can: {' or '.join(map(str, nearest))}. Numbers of processes that it "
+            f"batch_size that can: {' or '.join(map(str, nearest))}.{other} Numbers of processes that it "
             f"works with: {counts}"
         )

@@ -102,10 +102,12 @@ def turns_of(
             before = needs
     for turn in found.values():
         for use, count in turn.purposes.items():
-            if count + turn.after.get(use, 0) > MOST_NUMBERS:
+            if (all_ := count + turn.after.get(use, 0)) > MOST_NUMBERS:
+                of_penalties = use in (Purpose.D_TURN_PENALTY, Purpose.G_TURN_PENALTY)
                 raise ConfigError(
-                    f"networks, augment: {use.name.lower()} needs {count:,} random numbers for one image, and "
-                    f"{MOST_NUMBERS:,} is the most. Use smaller images, or less noise for each pixel"
+                    f"{'objective.penalties' if of_penalties else 'networks, augment'}: {use.name.lower()} needs "
+                    f"{all_:,} random numbers for one image, and {MOST_NUMBERS:,} is the most. Use smaller images, or "
+                    + ("fewer penalties that draw numbers" if of_penalties else "less noise for each pixel")
                 )
     return found
 

@@ -164,12 +164,13 @@ def _checkpoint(path: Path, average: str) -> tuple[dict[str, Tensor], Mapping[st
 def _two_files(folder: Path, average: str = NAMES[0]) -> tuple[dict[str, Tensor], Mapping[str, Any], Mapping[str, Any]]:
     """From the two files: the file with the weights also has the shape of the images."""
     check_average(folder, {path.stem for path in folder.glob("*.safetensors")}, average)
+    path = folder / f"{average}.safetensors"
     try:
-        with safe_open(folder / f"{average}.safetensors", "pt") as file:
+        with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get(checkpoint.FACTS, "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if missing := {"image_shape", "classes"} - facts.keys():
-            raise CheckpointError(f"{folder / WEIGHTS} has no entry {sorted(missing)[0]}. Give the complete checkpoint")
+            raise CheckpointError(f"{path} has no entry {sorted(missing)[0]}. Give the complete checkpoint")
         return weights, read_yaml((folder / CONFIG).read_text(encoding="utf-8")), facts
     except ConfigError:  # no YAML; it is a ValueError too
         raise

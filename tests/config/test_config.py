@@ -165,7 +165,10 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("objective.penalties: approximate_r1 with a share: this D's logits depend on the other images", "share=1"),
     ),
     (("objective.fresh_reals=true",), ("objective.fresh_reals: non_saturating does not show", "relativistic")),
-    (("microbatch=48",), ("batch_size: 64 cannot be split over 1 processes in microbatches of 48",)),
+    (
+        ("microbatch=48",),
+        ("batch_size: 64 cannot be split over 1 processes in microbatches of 48", "Or microbatch=32. Numbers"),
+    ),
     (("data.name=generated", "data.channels=0"), ("data.channels: expected greater than or equal to 1, got 0",)),
 ]
 
@@ -190,6 +193,38 @@ def test_worlds_that_cannot_be() -> None:
     assert "cannot be split over 3 processes" in mistakes(world=3)
     assert "processes: 4 expected, and the launcher started 2" in mistakes("processes=4", world=2)
     assert "debug: one process" in mistakes("debug=true", world=2)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "share", "expected"),
+    [
+        (64, 1, 16),
+        (48, 3, 24),
+        (48, 1, 16),
+        (40, 1, 20),
+        (10, 1, 10),
+        (24, 5, 20),
+        (12, 3, 12),
+        (54, 3, 18),
+        (17, 1, 17),
+    ],
+)
+def test_the_microbatch_of_an_exact_run(batch_size: int, share: int, expected: int) -> None:
+    """The smallest from 16 on by which the batch can be divided: 16 or the first multiple, where that does."""
+    penalty = f"objective.penalties=[{{name: approximate_r1, share: {share}}}]"
+    config = load(None, ["exact=true", f"batch_size={batch_size}", penalty])
+    assert config.used_microbatch == expected
+    assert config.identity()["microbatch"] == expected
+    assert (config.mistakes(1) == []) == (batch_size % share == 0)
+
+
+def test_a_microbatch_that_fits_the_processes_is_named() -> None:
+    penalty = "objective.penalties=[{name: approximate_r1, share: 3}]"
+    text = mistakes("exact=true", "batch_size=48", penalty, world=4)
+    assert "over 4 processes in microbatches of 24, " in text
+    assert "Or microbatch=12. Numbers of processes that it works with: 1, 2" in text
+    assert load(None, ["exact=true", "batch_size=48", penalty, "microbatch=12"]).mistakes(4) == []
+    assert "Or microbatch" not in mistakes("exact=true", "batch_size=48", penalty, world=5)
 
 
 def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,22 @@ def test_a_penalty_of_d_has_no_state(processes: Processes) -> None:
 
 def test_too_many_random_numbers_for_one_image(processes: Processes) -> None:
     data = tiny.DATA.model_copy(update={"size": 1024, "channels": 3})
-    with pytest.raises(ConfigError, match="3,145,728 random numbers for one image, and 2,097,152 is the most"):
+    with pytest.raises(
+        ConfigError, match=r"^networks, augment: .* 3,145,728 random numbers for one image, and 2,097,152 is the most"
+    ):
         tiny.game(processes, data=data, augment=InstanceNoise())
+
+
+def test_too_many_random_numbers_because_of_penalties(processes: Processes) -> None:
+    """Those of a turn of penalties alone come after the others."""
+
+    class Greedy(R1):
+        def bits(self, shape: ImageShape) -> int:
+            return 1_500_000
+
+    penalties = (Greedy(), Greedy(alone=True))
+    with pytest.raises(ConfigError, match=r"^objective\.penalties: d_turn_penalty needs 3,000,000 random numbers"):
+        tiny.game(processes, objective=Objective.model_construct(penalties=penalties))
 
 
 class _Own(nn.Module):

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dist_gan import load_generator
 from dist_gan.config.command_line import dump, load, parse
 from dist_gan.config.explain import help_text
 from dist_gan.config.schema import Config
-from dist_gan.errors import ConfigError
+from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.metrics.metric import Metric
 from dist_gan.metrics.protocol import Protocol, parsed
 from dist_gan.optim.ema import EMA
@@ -25,7 +26,9 @@ from tests.support.runs import assert_same, newest, run
 
 pytestmark = pytest.mark.usefixtures("own_statistics")
 TWO = "ema=[{half_life_images: 200, ramp: 0}, {half_life_images: 5000, ramp: 0}]"
-FID = "evaluate=[{name: fid, features: {name: pixels, side: 4}, images: 60, every: 640}]"
+ONE = "{name: fid, features: {name: pixels, side: 4}, images: 60, every: 640}"
+LESS, SECOND = ONE.replace("60", "50"), ONE.replace("every", "weights: ema_2, every")
+FID = f"evaluate=[{ONE}]"
 JUDGED = [FID, "data.count=150"]
 
 
@@ -68,12 +71,18 @@ def test_a_list_is_read_and_written() -> None:
         (["ema=[{half_life_images: -1}, {}]"], "ema.0.half_life_images: expected greater than or equal to 0, got -1"),
         (["ema.half_life_images=x"], "ema.half_life_images: expected a whole number, got 'x'"),
         ([TWO, "ema.half_life_images=5"], "ema.half_life_images: there are 2 items, numbered from 0"),
+        (["ema.1.ramp=0"], "ema.1: unknown key: ema is one here, no list. For several set ema=[{...}, {...}] first"),
+        (["ema.schedule.1=0"], "ema.schedule.1: unknown key; known here: name"),
         (["ema=[]"], "ema: expected one average, or a list of 1 to 4, got []"),
         (["ema=[{}, {}, {}, {}, {}]"], "ema: expected one average, or a list of 1 to 4, got [{"),
         (["ema=5"], "ema: "),
         ([FID.replace("every", "weights: ema_2, every")], "evaluate.0.weights: there is no ema_2 here; ema has ema"),
         ([FID, "save.best=fid@ema_2"], "save.best: expected one of fid, got 'fid@ema_2'"),
-        ([FID, TWO, "save.best=fid@ema_3"], "save.best: expected one of fid, got 'fid@ema_3'"),
+        ([FID, TWO, "save.best=fid@ema_3"], "save.best: expected one of fid, fid@ema_2, got 'fid@ema_3'"),
+        (
+            [TWO, f"evaluate=[{ONE}, {LESS}]", "save.best=fid"],
+            "save.best: expected one of fid@0, fid@0@ema_2, fid@1, fid@1@ema_2, got 'fid'",
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(overrides: list[str], says: str) -> None:
@@ -99,6 +108,19 @@ def test_which_average_the_best_checkpoint_is_chosen_by(best: str, weights: str)
     assert found is not None
     assert found[0].weights == weights
     assert [metric.weights for metric in config.judged] == ["ema", "ema_2"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_is_asked_twice_is_one_metric(number: int) -> None:
+    """Of the second average: because there are two, and by its name."""
+    twice = f"evaluate=[{ONE}, {SECOND}]"
+    for best, weights in {f"fid@{number}": NAMES[number], "fid@ema_2": "ema_2", "fid@ema": "ema"}.items():
+        config = load(None, ["data.name=generated", TWO, twice, f"save.best={best}"])
+        assert config.mistakes(1) == []
+        found = config.best_metric()
+        assert found is not None
+        assert found[0].weights == weights
+        assert [metric.weights for metric in config.judged] == ["ema", "ema_2"]
 
 
 def test_a_metric_of_other_weights_is_computed_once() -> None:
@@ -208,6 +230,9 @@ def test_from_two_files(two: Path, tmp_path: Path) -> None:
         shutil.copy(checkpoint.existing(two / "checkpoints")[-1] / name, tmp_path)
     assert load_generator(tmp_path, "cpu").latent
     with pytest.raises(ConfigError, match="has ema; got 'ema_2'"):
+        load_generator(tmp_path, "cpu", average="ema_2")
+    save_file({"a": torch.ones(1)}, tmp_path / "ema_2.safetensors")
+    with pytest.raises(CheckpointError, match=r"ema_2\.safetensors has no entry classes"):
         load_generator(tmp_path, "cpu", average="ema_2")
     shutil.copy(checkpoint.existing(two / "checkpoints")[-1] / "ema_2.safetensors", tmp_path)
     found = load_generator(tmp_path, "cpu", average="ema_2").state_dict()
