@@ -1,4 +1,5 @@
-"""What an update of each config costs, counted and not timed: parameters, FLOPs, bytes moved, memory.
+"""What an update of each config costs, counted and not timed: parameters, FLOPs, bytes moved, memory. Penalties that
+are due now and then are not in it.
 
 python benchmarks/cost.py [CONFIG.yaml ...] [--images 4] [--out FILE.json]
 """
@@ -15,7 +16,7 @@ from show import console
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from dist_gan.config.command_line import load
 from dist_gan.config.schema import Config
@@ -30,15 +31,19 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 COLUMNS = ("G", "D", "GFLOP an image", "MB moved an image", "fixed MiB", "MiB an image")
 
 
-class Moved(TorchDispatchMode):
-    """Counts the bytes that operators read and write. What only looks at memory in another way moves nothing."""
+class Counted(TorchDispatchMode):
+    """Counts FLOPs (of products and convolutions), and the bytes that operators read and write. What only looks at
+    memory in another way moves nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
+        self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
         aliased = any(
             result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns
         )
@@ -80,7 +85,7 @@ def cost(config: Config, images: int) -> dict[str, float]:
     needs most keeps for its backward, by image of the batch."""
     game, batches = made(config, images)
     game.update(batches)  # sets everything up
-    with FlopCounterMode(display=False) as flops, Moved() as moved:
+    with Counted() as counted:
         game.update(batches)
     seen = game.images_per_update
     sizes = {name: sum(p.numel() for p in player.network.parameters()) for name, player in game.players.items()}
@@ -98,8 +103,8 @@ def cost(config: Config, images: int) -> dict[str, float]:
     values = (
         sizes["G"],
         sizes["D"],
-        flops.get_total_flops() / seen / 1e9,
-        moved.bytes / seen / 1e6,
+        counted.flops / seen / 1e9,
+        counted.bytes / seen / 1e6,
         state / 2**20,
         max(turns) / game.batch_size / 2**20,
     )
