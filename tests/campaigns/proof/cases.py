@@ -21,7 +21,7 @@ MLP_SMALL = MLP(latent=6, width=4)
 DCGAN_SMALL = DCGAN(latent=6, width=4, group=4)
 ALL_PENALTIES = Objective(penalties=(R1(), R2(), WGANGP()))
 
-PENALTIES = (R1(every=2 * BATCH), R1(every=2 * BATCH, alone=True), R2(), WGANGP(), ApproximateR1(share=2), Centering())
+PENALTIES = (R1(every=2 * BATCH), R1(every=2 * BATCH, alone=True), R2(), WGANGP(), ApproximateR1(), Centering())
 
 
 def cases() -> dict[str, Config]:
@@ -34,6 +34,7 @@ def cases() -> dict[str, Config]:
             found[f"{networks.name}, {penalty.name}{' alone' if penalty.alone else ''}"] = _case(
                 networks, Objective(penalties=(penalty,))
             )
+    found["mlp, a share of approximate_r1"] = _case(MLP_SMALL, Objective(penalties=(ApproximateR1(share=2),)))
     found["mlp, instance noise"] = _case(MLP_SMALL, augment={"name": "instance_noise"})
     for networks in (MLP_SMALL, DCGAN_SMALL):
         found[f"{networks.name}, all penalties, augmentation"] = _everything(networks)
