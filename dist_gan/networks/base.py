@@ -6,6 +6,7 @@ and moves nothing.** Random numbers come in as bits (`noise_bits`). A state that
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -41,6 +42,19 @@ class Measured(Protocol):
 
     def measured(self, means: Tensor) -> dict[str, Tensor]:
         """The buffers, by name. means: what was gathered from all samples, divided by their number."""
+
+
+def square_mistakes(name: str, sides: Iterable[int], shape: ImageShape) -> list[str]:
+    """Why a recipe that makes square images with one of these sides cannot make `shape`; empty where it can."""
+    height, width = shape.height, shape.width
+    near = sorted(sides, key=lambda side: abs(side - height) + abs(side - width))[:2]
+    if height == width == near[0]:
+        return []
+    sizes = " or ".join(f"{side}x{side}" for side in near)
+    return [
+        f"networks: {name} makes square images of {sizes} (the nearest sizes), and the data gives {height}x{width}. "
+        "Set data.size to one of these, or networks.name=mlp, which takes any size"
+    ]
 
 
 class Generator(nn.Module, ABC):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dist_gan.networks.attention import SelfAttention
-from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe, square_mistakes
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm, channels_last, weights_channels_last
 from dist_gan.networks.resnet import PooledConv2d
 from dist_gan.networks.weights import initialize
@@ -209,13 +209,7 @@ class BigGAN(Recipe):
         return self.chunk * len(PLANS[image.height].up)
 
     def mistakes(self, shape: ImageShape) -> list[str]:
-        if shape.height == shape.width and shape.height in PLANS:
-            return []
-        sizes = " or ".join(f"{side}x{side}" for side in PLANS)
-        return [
-            f"networks: biggan makes images of {sizes}, and the data gives {shape.height}x{shape.width}. Set data.size "
-            "to one of these, or networks.name=mlp, which takes any size"
-        ]
+        return square_mistakes("biggan", PLANS, shape)
 
     def build(self, shape: DataShape, seed: int) -> Networks:
         """Both networks, in float32 on the CPU, channels last, weights orthogonal, biases 0."""

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe, square_mistakes
 from dist_gan.networks.convolution import Convolution
 from dist_gan.networks.layers import beside, channels_last, weights_channels_last
 from dist_gan.networks.resampling import fir_downsample, fir_upsample
@@ -234,15 +234,8 @@ class R3GAN(Recipe):
     def mistakes(self, shape: ImageShape) -> list[str]:
         side = shape.height
         maps = [SMALLEST << k for k in range(1, (LARGEST // SMALLEST).bit_length())]
-        possible = [size * self.patch for size in maps]
-        if shape.width != side or side not in possible:
-            near = sorted(possible, key=lambda size: abs(size - shape.height) + abs(size - shape.width))[:2]
-            sizes = " or ".join(f"{size}x{size}" for size in near)
-            return [
-                f"networks: r3gan makes square images of {sizes} (the nearest sizes), and the "
-                f"data gives {shape.height}x{shape.width}. Set data.size to one of these, or networks.name=mlp, "
-                "which takes any size"
-            ]
+        if found := square_mistakes("r3gan", (size * self.patch for size in maps), shape):
+            return found
         for size, width in zip([SMALLEST, *maps], self.widths(side // self.patch), strict=False):
             if width < 1 or width * self.expansion % self.group:
                 return [

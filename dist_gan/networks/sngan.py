@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe
+from dist_gan.networks.base import Discriminator, Generator, Networks, Recipe, square_mistakes
 from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm, channels_last, weights_channels_last
 from dist_gan.networks.resnet import ClassBatchNorm2d, DiscriminatorBlock, GeneratorBlock, Interpolation
 from dist_gan.networks.weights import initialize
@@ -125,15 +125,7 @@ class SNGAN(Recipe):
         return self.group
 
     def mistakes(self, shape: ImageShape) -> list[str]:
-        if shape.height == shape.width and shape.height in LAYOUTS:
-            return []
-        *others, last = sorted(LAYOUTS)
-        near = min(LAYOUTS, key=lambda size: abs(size - shape.height) + abs(size - shape.width))
-        return [
-            f"networks: sngan makes square images of {', '.join(map(str, others))} or {last} pixels, and the data "
-            f"gives {shape.height}x{shape.width}. Set data.size to one of these (the nearest is {near}), or "
-            "networks.name=mlp, which takes any size"
-        ]
+        return square_mistakes("sngan", LAYOUTS, shape)
 
     def build(self, shape: DataShape, seed: int) -> Networks:
         """Both networks, in float32 on the CPU, channels last."""

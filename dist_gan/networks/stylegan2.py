@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from dist_gan.networks.base import Networks, Recipe
+from dist_gan.networks.base import Networks, Recipe, square_mistakes
 from dist_gan.networks.layers import weights_channels_last
 from dist_gan.networks.stylegan2_discriminator import StyleGAN2Discriminator
 from dist_gan.networks.stylegan2_generator import StyleGAN2Generator
@@ -76,14 +76,7 @@ class StyleGAN2(Recipe):
         ]
 
     def mistakes(self, shape: ImageShape) -> list[str]:
-        possible = [LEAST << k for k in range((MOST // LEAST).bit_length())]
-        if shape.height == shape.width and shape.height in possible:
-            return []
-        near = min(possible, key=lambda side: abs(side - shape.height) + abs(side - shape.width))
-        return [
-            f"networks: stylegan2 makes square images with a side of {', '.join(map(str, possible))}, and the data "
-            f"gives {shape.height}x{shape.width}. Set data.size={near}, or networks.name=mlp, which takes any size"
-        ]
+        return square_mistakes("stylegan2", (LEAST << k for k in range((MOST // LEAST).bit_length())), shape)
 
     def build(self, shape: DataShape, seed: int) -> Networks:
         """Both networks, in float32 on the CPU, channels last, weights from N(0, 1), which forwards scale."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from dist_gan.objective.path_length import PathLength
-from dist_gan.objective.penalty import At, DifferencePenalty, GeneratorPenalty, LogitPenalty, Look, Penalty
+from dist_gan.objective.penalty import At, DifferencePenalty, GeneratorPenalty, LogitPenalty, Look, Penalty, Sight
 from dist_gan.own_parts import OwnPart
 from dist_gan.randomness import normal
 from dist_gan.shapes import ImageShape
@@ -28,21 +28,14 @@ class R1(Penalty):
     """How its gradient is computed; both are exact. forward_over_reverse: D's derivative along the image's gradient, by
     forward-mode differentiation. No second backward is needed, for the price of one forward more."""
 
-    @property
-    def looks_again(self) -> bool:
-        return self.method == "forward_over_reverse"
+    def measure(self, sight: Sight, name: str) -> Tensor:
+        images, logits = sight.images[self.at], sight.logits[self.at]
+        if self.method == "double_backward":
+            return self.penalty(images, logits)
+        return _forward_over_reverse(images, logits, sight.again[self.at])
 
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
         return _gradient(images, logits).square().sum(1) / 2
-
-    def penalty_looking(self, images: Tensor, logits: Tensor, look: Look) -> Tensor:
-        """The value |g|^2 / 2 with the gradient of <g, grad D>, g held constant: that is the same gradient."""
-        (gradient,) = torch.autograd.grad(logits.sum(), images, retain_graph=True)
-        with forward_ad.dual_level():
-            dual = forward_ad.make_dual(images.detach(), gradient)
-            slope = forward_ad.unpack_dual(look(dual)).tangent
-        assert slope is not None, "D's logits depend on the images"
-        return slope - slope.detach() + gradient.flatten(1).square().sum(1) / 2
 
 
 class R2(R1):
@@ -118,3 +111,13 @@ def _gradient(images: Tensor, logits: Tensor) -> Tensor:
     """[N, C * H * W]: the gradient of each logit by its own image. Wrong where D mixes samples (batch statistics)."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.flatten(1)
+
+
+def _forward_over_reverse(images: Tensor, logits: Tensor, look: Look) -> Tensor:
+    """[N]: |g|^2 / 2, g the gradient by the image, with the gradient of <g, grad D>, g held constant: the same one."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, retain_graph=True)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(images.detach(), gradient)
+        slope = forward_ad.unpack_dual(look(dual)).tangent
+    assert slope is not None, "D's logits depend on the images"
+    return slope - slope.detach() + gradient.flatten(1).square().sum(1) / 2

@@ -103,25 +103,11 @@ class Penalty(ImagePenalty):
     """A penalty of D's gradient with respect to images."""
 
     def measure(self, sight: Sight, name: str) -> Tensor:
-        images, logits = sight.images[self.at], sight.logits[self.at]
-        return (
-            self.penalty_looking(images, logits, sight.again[self.at])
-            if self.looks_again
-            else self.penalty(images, logits)
-        )
-
-    @property
-    def looks_again(self) -> bool:
-        """Whether `penalty_looking` is used in place of `penalty`."""
-        return False
+        return self.penalty(sight.images[self.at], sight.logits[self.at])
 
     @abstractmethod
     def penalty(self, images: Tensor, logits: Tensor) -> Tensor:
         """images [N, C, H, W] that require gradients, their logits [N] -> [N], weight not included."""
-
-    def penalty_looking(self, images: Tensor, logits: Tensor, look: Look) -> Tensor:
-        """The same for penalties that `looks_again`, which call D once more."""
-        raise NotImplementedError
 
 
 class Shared(Weighted):

@@ -16,6 +16,7 @@ from dist_gan.objective.augment import NoAugment
 from dist_gan.objective.losses import Hinge
 from dist_gan.objective.objective import Microbatch, Objective, Terms
 from dist_gan.objective.penalties import R1
+from dist_gan.objective.penalty import Sight
 from dist_gan.randomness import Purpose
 from dist_gan.shapes import DataShape, ImageShape
 from tests.support import biggan
@@ -96,10 +97,8 @@ def test_r1_and_its_gradients_are_theirs(
     _, labels, images = biggan.inputs()
     images.requires_grad_()
     penalty, logits = R1(method=method), D(images, labels)
-    values = (
-        penalty.penalty_looking(images, logits, lambda seen: D(seen, labels))
-        if penalty.looks_again
-        else penalty.penalty(images, logits)
+    values = penalty.measure(
+        Sight({"real": logits}, {"real": images}, {"real": lambda seen: D(seen, labels)}, {}), "r1"
     )
     value = values.mean()
     published.check("r1", value[None])
@@ -184,8 +183,12 @@ def test_attention_is_closed_at_the_start() -> None:
 
 
 def test_a_shape_that_it_cannot_make_is_a_mistake_of_the_config() -> None:
-    for shape in (ImageShape(3, 48, 48), ImageShape(3, 32, 64), ImageShape(1, 28, 28)):
-        assert "32x32 or 64x64 or 128x128" in BigGAN().mistakes(shape)[0]
+    for shape, nearest in (
+        (ImageShape(3, 48, 48), "32x32 or 64x64"),
+        (ImageShape(3, 32, 64), "32x32 or 64x64"),
+        (ImageShape(1, 28, 28), "32x32 or 16x16"),
+    ):
+        assert f"biggan makes square images of {nearest} (the nearest sizes)" in BigGAN().mistakes(shape)[0]
     assert BigGAN().mistakes(ImageShape(1, 64, 64)) == []
 
 

@@ -13,6 +13,7 @@ from dist_gan.networks.r3gan import R3GAN, R3GANDiscriminator, R3GANGenerator
 from dist_gan.networks.resampling import Resample, fir_downsample, fir_upsample
 from dist_gan.objective.objective import Objective
 from dist_gan.objective.penalties import R1
+from dist_gan.objective.penalty import Sight
 from dist_gan.optim.ema import EMA
 from dist_gan.optim.optimizers import Adam
 from dist_gan.shapes import DataShape, ImageShape
@@ -74,10 +75,8 @@ def test_the_penalty_has_the_same_gradient_by_forward_over_reverse() -> None:
     def gradients(method: str) -> tuple[Tensor, ...]:
         images, penalty = real.clone().requires_grad_(), R1(method=method)
         logits = D(images, labels)
-        if penalty.looks_again:
-            values = penalty.penalty_looking(images, logits, lambda images: D(images, labels))
-        else:
-            values = penalty.penalty(images, logits)
+        sight = Sight({"real": logits}, {"real": images}, {"real": lambda images: D(images, labels)}, {})
+        values = penalty.measure(sight, "r1")
         return torch.autograd.grad(values.sum() + logits.sum(), list(D.parameters()))
 
     for one, other in zip(gradients("double_backward"), gradients("forward_over_reverse"), strict=True):

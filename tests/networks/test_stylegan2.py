@@ -247,7 +247,8 @@ def test_which_images_it_makes() -> None:
     for side in (8, 32, 512):
         assert StyleGAN2().mistakes(ImageShape(1, side, side)) == []
     for shape in (ImageShape(1, 28, 28), ImageShape(3, 32, 64), ImageShape(3, 1024, 1024), ImageShape(3, 4, 4)):
-        assert "data.size=" in StyleGAN2().mistakes(shape)[0]
+        assert "stylegan2 makes square images of" in StyleGAN2().mistakes(shape)[0]
+    assert "512x512 or 256x256" in StyleGAN2().mistakes(ImageShape(3, 1024, 1024))[0]
     G, D = small().build(DataShape(ImageShape(1, 8, 8)), 0)
     assert D(G(sample_latents(0, range(4), 8))).shape == (4,)
 
