@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup setup-dev train test quick faults fix bench metrics proof clean
+.PHONY: setup setup-dev train test quick faults fix bench gpu metrics proof clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,10 @@ fix: setup-dev
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py
+
+# The whole truth of a GPU: about ten minutes. It goes on where it was cut off
+gpu: setup-dev
+	$(BIN)/python benchmarks/gpu.py
 
 # Metrics beside torch-fidelity's and torchmetrics', on several numbers of processes, and their speed
 metrics: setup-dev

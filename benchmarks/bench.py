@@ -75,11 +75,11 @@ def compare(kind: str, options: argparse.Namespace, ddp_missing: str) -> dict[st
 
         def first_update(name: str = name, make: Any = make) -> None:
             candidates[name] = make()
-            candidates[name].run(1)
+            measure.run(name, candidates[name], 1)
 
         first_ms[name] = measure.timed(first_update, device) * 1e3
-    for candidate in candidates.values():
-        candidate.run(3)
+    for name, candidate in candidates.items():
+        measure.run(name, candidate, 3)
     updates = options.updates or measure.updates_of_a_round(candidates[BEST], device)
     times = measure.rounds(candidates, options.rounds, updates, device)
     found |= {"rounds": options.rounds, "updates_per_round": updates}

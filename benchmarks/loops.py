@@ -68,8 +68,9 @@ def shuffled(images: Tensor, batch: int, *, channels_last: bool) -> Iterator[Ten
 
 
 def average_weight(images_seen: int, batch: int) -> float:
-    """The newest weights' weight in the average."""
-    return float(1 - 0.5 ** (batch / min(HALF_LIFE, RAMP * images_seen)))
+    """The newest weights' weight in the average, after an update that began at `images_seen`."""
+    half_life = min(HALF_LIFE, RAMP * images_seen)
+    return float(1 - 0.5 ** (batch / half_life)) if half_life else 1.0
 
 
 class Classic:
@@ -111,8 +112,8 @@ class Classic:
         error.backward()
         self.optimizer_G.step()
 
-        self.images_seen += setup.batch
         weight = average_weight(self.images_seen, setup.batch)
+        self.images_seen += setup.batch
         with torch.no_grad():
             for mean, parameter in zip(self.average.parameters(), G.parameters(), strict=True):
                 mean.mul_(1 - weight).add_(parameter, alpha=weight)
@@ -158,8 +159,8 @@ class Average:
 
     @torch.no_grad()
     def follow(self) -> None:
-        self._images_seen += self._batch
         torch._foreach_lerp_(self._mine, self._theirs, average_weight(self._images_seen, self._batch))
+        self._images_seen += self._batch
 
 
 def fast_adam(network: nn.Module) -> torch.optim.Adam:

@@ -21,8 +21,9 @@ from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.run.build import game_of, stream_of
 from dist_gan.shapes import DataShape
 
-OURS, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
+OURS, FREE, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",
+    "dist_gan, any kernels",
     "dist_gan, groups of 16",
     "dist_gan, exact",
     "best",
@@ -109,6 +110,8 @@ class Bench:
         else:
             missing[LIGHTNING] = "the package lightning is not installed"
         makers[OURS] = self.ours
+        if self.processes.device.type == "cuda":
+            makers[FREE] = self.ours
         recipe = self.config.networks
         small = self.config
         if isinstance(recipe, DCGAN):

@@ -194,8 +194,9 @@ def _first_keys(seed: int, plan: Plan, device: torch.device) -> tuple[Tensor, Te
         assert blocks <= 1 << _BLOCK_BITS, f"{purpose.name} needs too many numbers for one sample"
         first = int(purpose) << (_BLOCK_BITS + _ORDINAL_BITS)
         counters += [first | block << _ORDINAL_BITS for block in range(blocks)]
-    keys = torch.tensor([[seed, counter] for counter in counters], dtype=torch.int64)
-    return keys.view(-1, 2).to(device), torch.tensor([0, 1], device=device)
+    # From pinned memory, so that a GPU does not wait where a turn is played for the first time in the middle of a run.
+    keys = torch.tensor([[seed, counter] for counter in counters], dtype=torch.int64, pin_memory=device.type == "cuda")
+    return keys.view(-1, 2).to(device, non_blocking=True), torch.arange(2, device=device)
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,9 @@ from typing import Any
 
 # One thread a process: tests start several, and threads that wait for each other on few cores take minutes.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests say what a CPU does, on any machine, but for those marked `gpu`, which `make gpu` runs with this variable.
+if "DIST_GAN_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

@@ -112,7 +112,8 @@ def test_words_have_32_bits() -> None:
     assert 2**32 - 2**20 < drawn.max() < 2**32
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
 def test_the_same_bits_on_a_gpu() -> None:
     ordinals = range(2**33, 2**33 + 500)
     cpu, gpu = (draw(9, {A: 33, B: 7}, ordinals, torch.device(device))[A] for device in ("cpu", "cuda"))

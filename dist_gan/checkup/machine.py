@@ -92,10 +92,13 @@ def device(processes: Processes, ranks_here: int) -> Line:
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     each = plural(threads, "thread")
     found = f"CPU with {plural(cores, 'core')}; {plural(ranks_here, 'process')} of {each}"
-    if Path("/dev/nvidiactl").exists():
-        why = "ACCELERATE_USE_CPU is set" if torch.cuda.is_available() else f"torch {torch.__version__} finds none"
+    if torch.cuda.is_available():
+        found += "; GPUs are not used, since ACCELERATE_USE_CPU is set"
+    elif os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        found += "; GPUs are hidden, since CUDA_VISIBLE_DEVICES is empty"
+    elif Path("/dev/nvidiactl").exists():
         return Line(
-            f"{found}; there is an NVIDIA driver, but no GPU is used ({why})",
+            f"{found}; there is an NVIDIA driver, but torch {torch.__version__} finds no GPU",
             Mark.ADVICE,
             "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; a torch for CPUs, or newer than the driver, finds no GPU",
         )

@@ -15,6 +15,7 @@ def preserved() -> Iterator[None]:
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark  # type: ignore[attr-defined]
     anomaly = torch.is_anomaly_enabled()
     products, convolutions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     dtype, random = (
@@ -32,6 +33,7 @@ def preserved() -> Iterator[None]:
             os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, benchmark  # type: ignore[attr-defined]
         torch.autograd.set_detect_anomaly(anomaly)
         torch.backends.cuda.matmul.fp32_precision = products
         torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]
@@ -49,10 +51,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def deterministic() -> None:
-    """From now on use kernels that give the same bits each time; an operation that has none is an error."""
+def deterministic(*, strict: bool = True) -> None:
+    """From now on use kernels that give the same bits each time. An operation that has none is an error where `strict`,
+    else a warning."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for products on a GPU
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    # Nothing reads such memory, and to fill it takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False  # it may choose another kernel the next time
 
 
 @contextmanager

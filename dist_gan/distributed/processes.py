@@ -90,8 +90,10 @@ class Processes:
         self.device = self.accelerator.device
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.is_first = self.accelerator.is_main_process
+        if exact or self.device.type == "cuda":
+            # On a GPU always: else a resumed run of convolutions does not end in the bits of one that never stopped.
+            deterministic(strict=exact)
         if exact:
-            deterministic()
             torch.set_num_threads(1)  # the order of sums in a CPU's matrix products depends on it
         self.pulse = Pulse()
 
@@ -177,8 +179,10 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        with purpose(AGREEMENT):
-            self.accelerator.wait_for_everyone()
+        if self.count > 1:
+            with purpose(AGREEMENT):
+                # Not Accelerate's barrier: where there are GPUs it takes one for each process, used or not.
+                self.sum(torch.zeros((), device=self.device)).item()
 
     def unwise(self, precision: str) -> list[str]:
         """What works on this device, but most likely is not what was meant."""

@@ -200,10 +200,18 @@ def test_a_large_array_stays_on_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
     for a, b in zip(small, take(stream(source, batch_size=8), 4), strict=True):
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
-    if torch.cuda.is_available():
-        gpu = torch.device("cuda")
-        on_gpu = Stream(source.open(gpu), seed=0, batch_size=8, rank=0, processes=1, device=gpu)
-        assert torch.equal(next(on_gpu.batches(0)).images.cpu(), small[0].images)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
+def test_from_the_host_a_gpu_has_the_images_that_it_would_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    batches = []
+    for limit in (in_memory.LIMIT, 1000):
+        monkeypatch.setattr(in_memory, "LIMIT", limit)
+        images = given(COLOR, LABELS).open(gpu)
+        batches.append(next(Stream(images, seed=0, batch_size=8, rank=0, processes=1, device=gpu).batches(0)).images)
+    assert torch.equal(*batches)
 
 
 def test_an_array_that_is_turned_or_cannot_be_written_is_used_as_it_is() -> None:

@@ -115,7 +115,8 @@ def test_an_update_reads_nothing_back(name: str, exact: bool) -> None:
     assert game.images_seen == 4 * tiny.BATCH
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
 @pytest.mark.parametrize("name", CASES)
 def test_an_update_never_makes_a_gpu_wait(name: str) -> None:
     assert play(Processes(), CASES[name], no_synchronization).meter.read()["D/skipped"] == 0

@@ -65,7 +65,8 @@ def test_the_two_ways_to_add_agree_and_are_the_adjoint() -> None:
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
 def test_a_gpu_adds_in_a_fixed_order() -> None:
     first, down, right = some_points(64, 5000)
     there = (first.cuda(), down.float().cuda(), right.float().cuda())

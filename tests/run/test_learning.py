@@ -88,7 +88,8 @@ def fit(asked: Tensor, samples: Tensor) -> Tensor:
     return found
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_precision_trains_on_a_gpu(tmp_path: Path, precision: str) -> None:
     for recipe in (
