@@ -1,7 +1,7 @@
 """dist_gan beside loops written by hand: parity first, then rounds in turn (README.md).
 
-python benchmarks/bench.py [--networks mlp,dcgan32[,dcgan64]] [--batch N] [--rounds 20] [--updates K]
-                           [--precision fp32|tf32|bf16] [--device auto|cpu|cuda] [--out FILE.json]
+python benchmarks/bench.py [--networks mlp,dcgan32[,dcgan64]] [--recipes r3gan,...] [--batch N] [--rounds 20]
+                           [--updates K] [--precision fp32|tf32|bf16] [--device auto|cpu|cuda] [--out FILE.json]
 """
 
 import argparse
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import measure
+import recipes
 import torch
 from loops import Candidate, join, leave
-from show import console, show
+from show import console, show, show_recipes
 from subjects import BEST, OURS, UPDATES_OF_GATE, YARDSTICK, Bench, Ours, config_of, gate
 
 from dist_gan import __version__
@@ -37,7 +38,8 @@ def main() -> int:
     if options.device not in ("auto", processes.device.type):
         console.print(f"--device {options.device}: this process has {processes.device.type}")
         return 2
-    options.networks = options.networks or list(BARS[processes.device.type])
+    if not options.networks and set(options.recipes) in (set(), set(recipes.RECIPES)):
+        options.networks = list(BARS[processes.device.type])
     missing = join(processes.device)
     report: dict[str, Any] = {"hardware": hardware(processes.device), "options": vars(options), "networks": {}}
     console.print("  ".join(f"{key} {value}" for key, value in report["hardware"].items()))
@@ -51,6 +53,12 @@ def main() -> int:
                 console.print(f"[red]{kind}: the parity gate is closed: {', '.join(wrong)}. Nothing was timed")
                 return 1
             show(kind, found)
+        report["recipes"] = {name: compare_recipe(name, options.rounds) for name in options.recipes}
+        if options.out:
+            Path(options.out).write_text(json.dumps(report, indent=1))
+        show_recipes(report["recipes"])
+        if any(found["wrong"] for found in report["recipes"].values()):
+            return 1
     finally:
         leave()
     return 0
@@ -102,6 +110,17 @@ def compare(kind: str, options: argparse.Namespace, ddp_missing: str) -> dict[st
     return found
 
 
+def compare_recipe(name: str, rounds: int) -> dict[str, Any]:
+    """One of the later recipes beside the same update written by hand. The fp64 gate decides whether it is timed."""
+    differences = {precision: max(recipes.parity(name, precision).values()) for precision in TOLERANCES}
+    wrong = not differences["fp64"] <= TOLERANCES["fp64"]
+    return {
+        "largest_difference": differences,
+        "wrong": wrong,
+        "candidates": {} if wrong else recipes.ratios(name, rounds),
+    }
+
+
 def parity(kind: str, batch: int, way: Any, ddp_missing: str) -> dict[str, Any]:
     """The gate. In fp64 it decides for all networks; in fp32 for those whose rounding does not grow (README.md)."""
     found: dict[str, Any] = {"updates": UPDATES_OF_GATE, "wrong": []}
@@ -150,6 +169,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--networks", default="", help=f"comma-separated: {','.join(KINDS)} (on a CPU without the last)"
     )
+    parser.add_argument(
+        "--recipes", help=f"comma-separated: {','.join(recipes.RECIPES)}; by default all, with --networks none"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--updates", type=int, default=0, help="updates of a round; 0: as many as last about 0.6 s")
@@ -160,6 +182,10 @@ def _options() -> argparse.Namespace:
     options.networks = options.networks.split(",") if options.networks else []
     if unknown := set(options.networks) - set(KINDS):
         parser.error(f"--networks: unknown {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    given = list(recipes.RECIPES) if options.recipes is None and not options.networks else []
+    options.recipes = options.recipes.split(",") if options.recipes else given
+    if unknown := set(options.recipes) - set(recipes.RECIPES):
+        parser.error(f"--recipes: unknown {', '.join(sorted(unknown))}; there are {', '.join(recipes.RECIPES)}")
     if options.rounds < 2 or options.batch < 16 or options.batch % 16:
         parser.error("--rounds: at least 2; --batch: a multiple of 16, which is dist_gan's group")
     return options

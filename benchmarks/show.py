@@ -85,3 +85,30 @@ def _candidates(kind: str, found: dict[str, Any]) -> None:
             f"{row['first_update_ms']:.0f}",
         )
     console.print(table)
+
+
+def show_recipes(found: dict[str, Any]) -> None:
+    """The later recipes: the gate, and dist_gan's speed as a part of the written loop's."""
+    if not found:
+        return
+    table = Table(title="later recipes beside the same update by hand (recipes.py): tiny, 32x32")
+    for heading in (
+        "recipe",
+        "parity fp64\n(at most 1e-09)",
+        "fp32",
+        "by hand ms",
+        "dist_gan ms",
+        "ratio",
+        "10% .. 90%",
+    ):
+        table.add_column(heading)
+    for name, one in found.items():
+        words = [name, *(f"{value:.1e}" for value in one["largest_difference"].values())]
+        if one["wrong"]:
+            table.add_row(*words, "[red]the gate is closed; nothing was timed")
+            continue
+        by_hand, ours = one["candidates"].values()
+        ratio = ours["ratio_to_best"]
+        words += [f"{by_hand['median_ms']:.1f}", f"{ours['median_ms']:.1f}", f"{ratio['median']:.3f}"]
+        table.add_row(*words, f"{ratio['p10']:.2f} .. {ratio['p90']:.2f}")
+    console.print(table)
