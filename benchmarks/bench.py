@@ -52,7 +52,8 @@ def main() -> int:
             if wrong := found["gate"]["wrong"]:
                 console.print(f"[red]{kind}: the parity gate is closed: {', '.join(wrong)}. Nothing was timed")
                 return 1
-            show(kind, found)
+            if options.rounds:
+                show(kind, found)
         report["recipes"] = {name: compare_recipe(name, options.rounds) for name in options.recipes}
         if options.out:
             Path(options.out).write_text(json.dumps(report, indent=1))
@@ -71,7 +72,7 @@ def compare(kind: str, options: argparse.Namespace, ddp_missing: str) -> dict[st
     way = measure.fastest_way(bench)
     found: dict[str, Any] = {"batch": batch, "precision": options.precision, "best_way": way}
     found["gate"] = parity(kind, batch, way, ddp_missing)
-    if found["gate"]["wrong"]:
+    if found["gate"]["wrong"] or not options.rounds:
         return found
 
     bench = _bench(kind, batch, options.precision)
@@ -117,7 +118,7 @@ def compare_recipe(name: str, rounds: int) -> dict[str, Any]:
     return {
         "largest_difference": differences,
         "wrong": wrong,
-        "candidates": {} if wrong else recipes.ratios(name, rounds),
+        "candidates": {} if wrong or not rounds else recipes.ratios(name, rounds),
     }
 
 
@@ -186,8 +187,10 @@ def _options() -> argparse.Namespace:
     options.recipes = options.recipes.split(",") if options.recipes else given
     if unknown := set(options.recipes) - set(recipes.RECIPES):
         parser.error(f"--recipes: unknown {', '.join(sorted(unknown))}; there are {', '.join(recipes.RECIPES)}")
-    if options.rounds < 2 or options.batch < 16 or options.batch % 16:
-        parser.error("--rounds: at least 2; --batch: a multiple of 16, which is dist_gan's group")
+    if options.rounds < 0 or options.rounds == 1 or options.batch < 16 or options.batch % 16:
+        parser.error(
+            "--rounds: 0 (the gates alone), or at least 2; --batch: a multiple of 16, which is dist_gan's group"
+        )
     return options
 
 

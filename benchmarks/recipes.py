@@ -27,7 +27,7 @@ from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import Purpose
 from dist_gan.run.build import shape_of
 
-BATCH, UPDATES = 32, 6
+BATCH, UPDATES = 16, 4
 EVERY = 2
 """In each second update, R1 has a turn of its own (StyleGAN2)."""
 DATA = Generated(size=32, channels=3, count=256)
@@ -50,21 +50,21 @@ def config_of(recipe: str) -> Config:
     base = Config(data=DATA, batch_size=BATCH, generator_optimizer=ADAM, discriminator_optimizer=ADAM)
     changes: dict[str, dict[str, Any]] = {
         "r3gan": {
-            "networks": R3GAN(width=32, blocks=1, group=4, latent=32),
+            "networks": R3GAN(width=16, blocks=1, group=4, latent=32),
             "objective": Objective(loss=Relativistic(), penalties=(weight, R2(weight=0.1))),
         },
         "sngan": {
-            "networks": SNGAN(width=16, group=BATCH),
+            "networks": SNGAN(width=8, group=BATCH),
             "objective": Objective(loss=Hinge()),
             "discriminator_turns": 5,
         },
         "biggan": {
-            "networks": BigGAN(width=16, group=BATCH),
+            "networks": BigGAN(width=8, group=BATCH),
             "objective": Objective(loss=Hinge()),
             "discriminator_turns": 2,
         },
         "stylegan2": {
-            "networks": StyleGAN2(latent=32, style=32, mapping_layers=2, channel_base=512, channel_max=32, group=4),
+            "networks": StyleGAN2(latent=32, style=32, mapping_layers=2, channel_base=256, channel_max=16, group=4),
             "objective": Objective(
                 loss=NonSaturating(real_target=1),
                 penalties=(R1(weight=0.1, every=EVERY * BATCH, alone=True),),

@@ -107,6 +107,9 @@ def show_recipes(found: dict[str, Any]) -> None:
         if one["wrong"]:
             table.add_row(*words, "[red]the gate is closed; nothing was timed")
             continue
+        if not one["candidates"]:
+            table.add_row(*words)
+            continue
         by_hand, ours = one["candidates"].values()
         ratio = ours["ratio_to_best"]
         words += [f"{by_hand['median_ms']:.1f}", f"{ours['median_ms']:.1f}", f"{ratio['median']:.3f}"]
