@@ -59,8 +59,12 @@ def test_a_gpu_makes_the_model_of_a_cpu(path: Path, monkeypatch: pytest.MonkeyPa
     AcceleratorState._reset_state(reset_partial_state=True)  # else the device stays what it was
     on_cpu = played(config)
     assert on_gpu.keys() == on_cpu.keys()
-    for name, tensor in on_cpu.items():
-        torch.testing.assert_close(on_gpu[name], tensor, rtol=1e-8, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")
+    far = {
+        name: float((on_gpu[name].double() - tensor.double()).norm() / (tensor.double().norm() + 1e-12))
+        for name, tensor in on_cpu.items()
+    }
+    worst = sorted(far.items(), key=lambda item: -item[1])[:8]
+    assert worst[0][1] < 1e-9, worst
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["usual", "exact"])
