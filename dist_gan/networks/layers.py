@@ -105,10 +105,17 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def set_state(self, values: Tensor) -> None:
-        """Start the power iteration from values [outputs], with enough steps for the initial weights."""
-        self.u.copy_(F.normalize(values.to(self.u), dim=0, eps=self.eps))
+        """Start the power iteration from values [outputs], with enough steps for the initial weights.
+
+        In float64, and rounded at the end: the rounding of products depends on the CPU.
+        """
+        matrix, u = self.matrix().double(), values.to(self.u.device).double()
+        v = u.new_zeros(matrix.shape[1])
         for _ in range(FIRST_ITERATIONS):
-            self.after_move()
+            v = F.normalize(torch.mv(matrix.t(), F.normalize(u, dim=0, eps=self.eps)), dim=0, eps=self.eps)
+            u = torch.mv(matrix, v)
+        self.u.copy_(F.normalize(u, dim=0, eps=self.eps))
+        self.v.copy_(v)
 
     @torch.no_grad()
     def after_move(self) -> None:

@@ -61,9 +61,10 @@ def orthogonal(values: Tensor) -> Tensor:
     """A matrix [rows, everything else] whose rows, or columns where these are fewer, are orthonormal, from standard
     normal numbers of its shape (Saxe et al. 2014; uniformly distributed, Mezzadri 2007).
 
-    In one thread: the bits of a product depend on the number of threads.
+    In one thread, since the bits of a product depend on the number of threads; and in float64, rounded at the end, so
+    that nearly all of them are the same on another CPU.
     """
-    matrix = values.flatten(1)
+    matrix = values.flatten(1).double()
     is_wide = matrix.shape[0] < matrix.shape[1]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -72,4 +73,4 @@ def orthogonal(values: Tensor) -> Tensor:
     finally:
         torch.set_num_threads(threads)
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
-    return (q.t() if is_wide else q).reshape(values.shape)
+    return (q.t() if is_wide else q).reshape(values.shape).to(values.dtype)

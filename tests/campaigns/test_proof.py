@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
+from tests.campaigns.proof.compare import differences, left_out
 from tests.support.commands import ROOT, command
 from tests.support.runs import wait_for
 
@@ -18,6 +20,22 @@ def test_sixteen_processes_make_the_model_of_one() -> None:
     done = command("-m", "tests.campaigns.proof", "--large", "16", "--only", "mlp")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 of 3" in done.stdout
+
+
+def test_only_parameters_that_nothing_depends_on_are_left_out() -> None:
+    def states(bias: float, weight: float) -> dict[str, dict[str, torch.Tensor]]:
+        moments = {"bias.exp_avg": 1e-17 * bias, "bias.exp_avg_sq": 1e-34, "weight.exp_avg_sq": 1e-4, "bias.step": 6.0}
+        own = {"bias": 1e-13 * bias, "weight": weight}
+        found = {"generator": own, "ema": own, "discriminator": own, "augment": {"bias": 1.0}}
+        named = found | {"generator_optimizer": moments, "discriminator_optimizer": moments}
+        return {member: {name: torch.tensor(v) for name, v in each.items()} for member, each in named.items()}
+
+    right = states(1, 1)
+    without = left_out(right)
+    assert without == {"generator": ("bias",), "discriminator": ("bias",)}
+    assert set(differences(states(-2, 1), right, without).values()) == {0.0}
+    assert differences(states(1, 1.5), right, without)["G"] == 0.5
+    assert differences(states(-2, 1), right, {})["G"] == pytest.approx(3)
 
 
 FORKED = """

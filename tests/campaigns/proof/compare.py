@@ -1,11 +1,9 @@
 """How far two states of a game are apart, by kind."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
-
-from dist_gan.config.schema import Config
-from dist_gan.networks import MLP
 
 KINDS = {"generator": "G", "discriminator": "D", "ema": "EMA"}
 OPTIMIZERS, FOLLOWERS = "optimizers", "followers"
@@ -13,10 +11,9 @@ ALL_KINDS = (*KINDS.values(), OPTIMIZERS, FOLLOWERS)
 BOUNDS = {"fp64": 1e-12, "fp32": 1e-3}
 """Of the largest difference of a tensor, relative to the largest number in it. In fp32 Adam makes whole steps of
 differences of rounding, where a gradient is near zero: the bound holds for a few updates, and grows with them."""
-INVARIANT = {"hinge", "wasserstein", "relativistic"}
-LAST_BIAS = "tower.layers.3.bias"
-"""These losses do not change when D's last bias does (hinge: while no image is beyond its margin). Its gradient is zero
-up to rounding, of which Adam makes steps: outside `exact` it is not compared."""
+ZERO = 1e-12
+"""A gradient that is smaller than this part of the player's largest one is zero but for rounding."""
+PLAYERS = ("generator", "discriminator")
 
 States = dict[str, dict[str, Tensor]]
 
@@ -26,19 +23,40 @@ def kind_of(member: str) -> str:
     return KINDS.get(member) or (OPTIMIZERS if member.endswith("_optimizer") else FOLLOWERS)
 
 
-def left_out(config: Config) -> str:
-    """The name of D's tensors that are not compared outside of `exact`; empty: all are."""
-    return LAST_BIAS if isinstance(config.networks, MLP) and config.objective.loss.name in INVARIANT else ""
+def left_out(right: States) -> dict[str, tuple[str, ...]]:
+    """By player the parameters on which no loss depends, so that their gradients are zero but for rounding. Adam makes
+    steps of that: outside `exact` they are not compared.
+
+    Such are biases in front of batch normalization, and D's last one where the loss does not change with it (hinge,
+    while no image is beyond its margin; relativistic; Wasserstein).
+
+    Args:
+        right: the state of one process in float64.
+    """
+    found = {}
+    for player in PLAYERS:
+        sizes: dict[str, float] = {}
+        for name, moment in right[f"{player}_optimizer"].items():
+            parameter, _, kind = name.rpartition(".")
+            if kind != "step":
+                size = float(moment.abs().max())
+                size = math.sqrt(size) if kind.endswith(("sq", "square_avg")) else size
+                sizes[parameter] = max(sizes.get(parameter, 0.0), size)
+        least = ZERO * max(sizes.values(), default=0.0)
+        found[player] = tuple(parameter for parameter, size in sizes.items() if size < least)
+    return found
 
 
-def differences(a: States, b: States, without: str = "") -> dict[str, float]:
-    """The largest relative difference for each kind that has tensors, over all tensors but D's called `without`."""
+def differences(a: States, b: States, without: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
+    """The largest relative difference for each kind that has tensors, over all tensors but those of some parameters
+    (by player)."""
     assert a.keys() == b.keys()
     found: dict[str, float] = {}
     for member, own in b.items():
         assert a[member].keys() == own.keys()
+        skipped = (without or {}).get("discriminator" if member.startswith("discriminator") else "generator", ())
         for name, value in own.items():
-            if without and member.startswith("discriminator") and name.startswith(without):
+            if member.startswith((*PLAYERS, "ema")) and any(f"{name}.".startswith(f"{each}.") for each in skipped):
                 continue
             difference = (a[member][name] - value).abs().max() / value.abs().max().clamp(min=1e-300)
             kind = kind_of(member)
