@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dist_gan.config.reading import read_yaml
-from dist_gan.distributed.launch import has_gpu
 from dist_gan.errors import CheckpointError, ConfigError
 from dist_gan.networks import AnyRecipe, Generator, Recipe
 from dist_gan.optim.names import NAMES
@@ -122,7 +121,7 @@ def load_generator(
         generator.load_state_dict(weights)
     except (LookupError, TypeError, StopIteration, RuntimeError) as error:
         raise CheckpointError(f"{path} holds no generator that can be built: {error}") from None
-    return generator.to(device or ("cuda" if has_gpu() else "cpu")).requires_grad_(False).eval()
+    return generator.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).requires_grad_(False).eval()
 
 
 def find_model(path: Path, passed_over: list[str] | None = None, which: str = "last") -> Path:

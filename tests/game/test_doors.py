@@ -28,13 +28,17 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]
     return found
 
 
+ROUNDING = 5e-12
+"""Relative, in float64. The most seen is 1.1e-12: ADA's filters, on an AMD EPYC."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", doors.cases())
 def test_same_on_any_number_of_processes(worlds: dict[int, dict[str, Any]], name: str) -> None:
     right = worlds[1]["fp64"][name]
     for world in WORLDS:
-        assert tiny.difference(worlds[world]["fp64"][name], right) < 1e-12, world
-        assert tiny.difference(worlds[world]["fp64"][f"{name}/two"], right) < 1e-12, world
+        assert tiny.difference(worlds[world]["fp64"][name], right) < ROUNDING, world
+        assert tiny.difference(worlds[world]["fp64"][f"{name}/two"], right) < ROUNDING, world
         assert tiny.digest(worlds[world]["exact"][name]) == tiny.digest(worlds[1]["exact"][name]), world
         assert worlds[world]["fp64"][f"{name}/resumed"], world
         assert worlds[world]["exact"][f"{name}/resumed"], world

@@ -128,6 +128,7 @@ def test_nothing_is_said_of_a_healthy_run(tmp_path: Path, mnist: Path, own_stati
     own_statistics.parent.mkdir(parents=True)
     (own_statistics.parent / "MNIST").symlink_to(mnist / "MNIST")
     metrics = (FID(features=SIGHT, images=500, every=20_000), Copies(features=SIGHT, images=200, every=50_000))
-    data, networks = MNIST(), {"name": "mlp", "width": 32, "dropout": 0.3}
-    loss = {"loss": {"name": "non_saturating", "real_target": 0.9}}
+    data, networks = MNIST(), {"name": "mlp", "width": 32, "dropout": 0}
+    penalties = [{"name": "r1", "weight": 0.1}, {"name": "r2", "weight": 0.1}]
+    loss = {"loss": {"name": "relativistic"}, "penalties": penalties}
     assert kinds(tmp_path, 110_000, *metrics, data=data, networks=networks, objective=loss) == []
