@@ -62,7 +62,7 @@ fix: setup-dev
 bench: setup
 	$(BIN)/python benchmarks/bench.py
 
-# The whole truth of a GPU: about ten minutes. It goes on where it was cut off
+# All that can be measured of a GPU. It goes on where it was cut off
 gpu: setup-dev
 	$(BIN)/python benchmarks/gpu.py
 

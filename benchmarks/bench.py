@@ -38,8 +38,8 @@ def main() -> int:
     if options.device not in ("auto", processes.device.type):
         console.print(f"--device {options.device}: this process has {processes.device.type}")
         return 2
-    if not options.networks and set(options.recipes) in (set(), set(recipes.RECIPES)):
-        options.networks = list(BARS[processes.device.type])
+    if not options.networks and options.recipes is None:
+        options.networks, options.recipes = list(BARS[processes.device.type]), list(recipes.RECIPES)
     missing = join(processes.device)
     report: dict[str, Any] = {"hardware": hardware(processes.device), "options": vars(options), "networks": {}}
     console.print("  ".join(f"{key} {value}" for key, value in report["hardware"].items()))
@@ -54,7 +54,7 @@ def main() -> int:
                 return 1
             if options.rounds:
                 show(kind, found)
-        report["recipes"] = {name: compare_recipe(name, options.rounds) for name in options.recipes}
+        report["recipes"] = {name: compare_recipe(name, options.rounds) for name in options.recipes or ()}
         if options.out:
             Path(options.out).write_text(json.dumps(report, indent=1))
         show_recipes(report["recipes"])
@@ -171,7 +171,7 @@ def _options() -> argparse.Namespace:
         "--networks", default="", help=f"comma-separated: {','.join(KINDS)} (on a CPU without the last)"
     )
     parser.add_argument(
-        "--recipes", help=f"comma-separated: {','.join(recipes.RECIPES)}; by default all, with --networks none"
+        "--recipes", help=f"comma-separated: {','.join(recipes.RECIPES)}; all where neither option is given"
     )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
@@ -183,9 +183,8 @@ def _options() -> argparse.Namespace:
     options.networks = options.networks.split(",") if options.networks else []
     if unknown := set(options.networks) - set(KINDS):
         parser.error(f"--networks: unknown {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-    given = list(recipes.RECIPES) if options.recipes is None and not options.networks else []
-    options.recipes = options.recipes.split(",") if options.recipes else given
-    if unknown := set(options.recipes) - set(recipes.RECIPES):
+    options.recipes = options.recipes.split(",") if options.recipes else None
+    if unknown := set(options.recipes or ()) - set(recipes.RECIPES):
         parser.error(f"--recipes: unknown {', '.join(sorted(unknown))}; there are {', '.join(recipes.RECIPES)}")
     if options.rounds < 0 or options.rounds == 1 or options.batch < 16 or options.batch % 16:
         parser.error(

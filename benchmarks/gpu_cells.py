@@ -104,11 +104,11 @@ class Plan:
         config = made_up(config_of(name, 128)) if name == "dcgan64" else self._config(name)
         return config.model_copy(update={"precision": precision})
 
-    def _game(self, config: Config) -> tuple[Game, Iterator[Batch]]:
+    def _game(self, config: Config, seen: int = 0) -> tuple[Game, Iterator[Batch]]:
         processes = Processes(config.precision, exact=config.exact)
         assert processes.device.type == self.device
         dataset = config.data.open(processes.device)
-        return game_of(config, processes, dataset), stream_of(config, processes, dataset).batches(0)
+        return game_of(config, processes, dataset), stream_of(config, processes, dataset).batches(seen)
 
     def _speed(self, config: Config) -> Numbers:
         """Images/s and memory; in smaller microbatches where a whole batch does not fit."""
@@ -172,11 +172,9 @@ class Plan:
         }
 
     def _played(self, config: Config, updates: int, state: State | None = None, seen: int = 0) -> tuple[State, int]:
-        game, _ = self._game(config)
+        game, batches = self._game(config, seen)
         if state is not None:
             game.load(state, seen)
-        dataset = config.data.open(game.processes.device)
-        batches = stream_of(config, game.processes, dataset).batches(seen)
         for _ in range(updates):
             game.update(batches)
         return {
