@@ -132,15 +132,10 @@ class Plan:
         synchronize(device)
         made_s = time.perf_counter() - begun
         first_s = timed(lambda: game.update(batches), device)
-        for _ in range(1 if self.small else WARM):
-            game.update(batches)
+        _updates(game, batches, 1 if self.small else WARM)
         one = timed(lambda: game.update(batches), device)
         count = max(1, min(2000, round(self.seconds / 4 / one)))
-
-        def several() -> None:
-            for _ in range(count):
-                game.update(batches)
-
+        several = partial(_updates, game, batches, count)
         with no_collection():
             times = [timed(several, device) / count for _ in range(4)]
         found: Numbers = {
@@ -175,8 +170,7 @@ class Plan:
         game, batches = self._game(config, seen)
         if state is not None:
             game.load(state, seen)
-        for _ in range(updates):
-            game.update(batches)
+        _updates(game, batches, updates)
         return {
             member: {k: t.clone() for k, t in own.items()} for member, own in game.state().items()
         }, game.images_seen
@@ -196,14 +190,9 @@ class Plan:
         """One update: its kernels, how long the device has nothing to do, and how often the host waits for it."""
         game, batches = self._game(config)
         device = game.processes.device
-        for _ in range(2 if self.small else 2 * WARM):
-            game.update(batches)
+        _updates(game, batches, 2 if self.small else 2 * WARM)
         count = 1 if self.small else 8
-
-        def several() -> None:
-            for _ in range(count):
-                game.update(batches)
-
+        several = partial(_updates, game, batches, count)
         wall_us = min(timed(several, device) for _ in range(1 if self.small else 5)) / count * 1e6
         host = time.perf_counter()
         several()
@@ -266,6 +255,11 @@ class Plan:
                     raise RuntimeError(f"train.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
             a, b = (checkpoint.read(checkpoint.existing(Path(folder, r, "checkpoints"))[-1]).tensors for r in "ab")
         return {"resumed": differences(a, b), "seconds": seconds, "printed": done.stdout[-1200:]}
+
+
+def _updates(game: Game, batches: Iterator[Batch], count: int) -> None:
+    for _ in range(count):
+        game.update(batches)
 
 
 def made_up(config: Config) -> Config:
