@@ -29,7 +29,7 @@ NO_BITS = dict.fromkeys((Purpose.D_TURN_REAL, Purpose.D_TURN_FAKE, Purpose.G_TUR
 
 @pytest.fixture(scope="module")
 def published() -> Published:
-    return Published("biggan", start=1e-5)
+    return Published("biggan")
 
 
 def mean_gradients(network: nn.Module) -> dict[str, Tensor]:

@@ -21,11 +21,7 @@ DIRECTIONS = 3
 class Published:
     """The numbers of one file."""
 
-    def __init__(self, name: str, *, start: float = 0.0) -> None:
-        """`start`: how far the initial weights of this run may be from those of the file, where theirs are products of
-        matrices that were made in float32 on another CPU (orthogonal weights, spectral vectors). Nothing is compared
-        more closely then."""
-        self.start = start
+    def __init__(self, name: str) -> None:
         with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
             self.metadata: dict[str, str] = file.metadata()
             self.numbers: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -39,8 +35,7 @@ class Published:
         return ((ours.detach().double() - theirs).abs().max() / scale).item()
 
     def check(self, name: str, ours: Tensor, tolerance: float = 1e-9) -> None:
-        """Ours is theirs, to `tolerance` of the largest magnitude, or as far as the starts are apart."""
-        tolerance = max(tolerance, self.start)
+        """Ours is theirs, to `tolerance` of the largest magnitude."""
         found = self.difference(name, ours)
         assert found <= tolerance, f"{name} differs by {found:.1e} of its largest magnitude"
 
