@@ -19,7 +19,7 @@ from tests.support import tiny
 from tests.support.published import Published
 
 DATA = tiny.Generated(size=32, channels=3, count=400)
-PUBLISHED = Published("sngan", start=1e-6)
+PUBLISHED = Published("sngan")
 
 
 @pytest.mark.parametrize(("name", "conditional"), [("sngan32", False), ("cgan32", True)])

@@ -27,7 +27,7 @@ from tests.support.published import Published, fingerprint, numbers
 
 N = 8
 HINGE = Hinge()
-PUBLISHED = Published("sngan", start=1e-6)
+PUBLISHED = Published("sngan")
 
 
 class Case(NamedTuple):
