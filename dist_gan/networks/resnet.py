@@ -25,7 +25,11 @@ class PooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, outputs, H / 2, W / 2]."""
-        return F.conv2d(x, F.avg_pool2d(self.weight, 2, 1, 1), self.bias, 2, 1)
+        # Not avg_pool2d with padding: on a GPU its gradient is wrong where the channels are last (pytorch#188344).
+        w = F.pad(self.weight, (1, 1, 1, 1))
+        w = w[..., :-1] + w[..., 1:]
+        w = w[..., :-1, :] + w[..., 1:, :]
+        return F.conv2d(x, w / 4, self.bias, 2, 1)
 
 
 class ClassBatchNorm2d(nn.Module):
