@@ -34,11 +34,11 @@ class Generated(Source):
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
         """The same images on every machine and with every seed."""
         bits = draw(0, {Purpose.GENERATED_DATA: 3 + self.channels}, range(self.count))
-        u = uniform(bits[Purpose.GENERATED_DATA])
+        u = uniform(bits[Purpose.GENERATED_DATA], torch.float64)  # float32's square root differs between CPUs
         x, y, radius = (u[:, i, None, None] for i in range(3))
         height, width = sides(self.size)
         side = min(height, width)  # lengths are fractions of it, so that discs are round
-        columns, rows = (torch.arange(width) + 0.5) / side, (torch.arange(height) + 0.5) / side
+        columns, rows = ((torch.arange(n, dtype=u.dtype) + 0.5) / side for n in (width, height))
         dx, dy = columns[None, None, :] - x * (width / side), rows[None, :, None] - y * (height / side)
         distance = (dx.square() + dy.square()).sqrt()
         edge = ((0.1 + 0.2 * radius - distance) * side).clamp(0, 1)  # [M, H, W]: one soft pixel
