@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from tests.campaigns.proof.compare import differences, left_out
+from tests.campaigns.proof.compare import counts, differences
 from tests.support.commands import ROOT, command
 from tests.support.runs import wait_for
 
@@ -22,20 +22,44 @@ def test_sixteen_processes_make_the_model_of_one() -> None:
     assert "3 of 3" in done.stdout
 
 
-def test_only_parameters_that_nothing_depends_on_are_left_out() -> None:
-    def states(bias: float, weight: float) -> dict[str, dict[str, torch.Tensor]]:
-        moments = {"bias.exp_avg": 1e-17 * bias, "bias.exp_avg_sq": 1e-34, "weight.exp_avg_sq": 1e-4, "bias.step": 6.0}
-        own = {"bias": 1e-13 * bias, "weight": weight}
-        found = {"generator": own, "ema": own, "discriminator": own, "augment": {"bias": 1.0}}
-        named = found | {"generator_optimizer": moments, "discriminator_optimizer": moments}
-        return {member: {name: torch.tensor(v) for name, v in each.items()} for member, each in named.items()}
+def states(bias: float, weight: float, mean: float = 0.0) -> dict[str, dict[str, torch.Tensor]]:
+    """Of two players with two parameters each; the gradient of the bias is nothing but rounding."""
+    moments = {"bias.exp_avg": 1e-17 * bias, "bias.exp_avg_sq": 1e-34, "weight.exp_avg_sq": 1e-4, "bias.step": 6.0}
+    moments |= {"small.exp_avg": 1e-6}  # 1e-4 of the largest
+    own = {"bias": 1e-13 * bias, "weight": weight, "small": 1.0}
+    average = own | {"norm.running_mean": mean}
+    pictures = {"images": weight}
+    found = {"generator": own, "ema": average, "discriminator": own, "augment": {"bias": 1.0}, "pictures": pictures}
+    named = found | {"generator_optimizer": moments, "discriminator_optimizer": moments}
+    return {member: {name: torch.tensor(v) for name, v in each.items()} for member, each in named.items()}
 
+
+def test_only_parameters_that_nothing_depends_on_are_left_out() -> None:
     right = states(1, 1)
-    without = left_out(right)
-    assert without == {"generator": ("bias",), "discriminator": ("bias",)}
-    assert set(differences(states(-2, 1), right, without).values()) == {0.0}
-    assert differences(states(1, 1.5), right, without)["G"] == 0.5
-    assert differences(states(-2, 1), right, {})["G"] == pytest.approx(3)
+    counting = counts(right)
+    for player in ("generator", "discriminator"):
+        assert counting[player] == {"bias": 0, "weight": 1, "small": pytest.approx(0.1)}
+    assert set(differences(states(-2, 1), right, counting).values()) == {0.0}
+    assert differences(states(1, 1.5), right, counting)["G"] == 0.5
+    assert differences(states(-2, 1), right)["G"] == pytest.approx(3)
+
+
+def test_a_small_gradient_counts_less_and_measured_statistics_follow_it() -> None:
+    right, other = states(1, 1), states(1, 1, mean=1)
+    other["generator"]["small"] = torch.tensor(1.5)
+    found = differences(other, right, counts(right))
+    assert found["G"] == pytest.approx(0.05)
+    assert found["EMA"] == 0
+    assert differences(other, right)["EMA"] > 1
+    other["pictures"]["images"] = torch.tensor(2.0)
+    assert differences(other, right, counts(right))["pictures"] == 1
+
+
+def test_a_whole_network_is_one_vector() -> None:
+    right, other = states(0, 3), states(0, 3)
+    other["generator"] = {"bias": torch.tensor(0.0), "weight": torch.tensor(3.0), "small": torch.tensor(2.0)}
+    assert differences(other, right, whole=True)["G"] == pytest.approx(1 / 10**0.5)
+    assert differences(other, right)["G"] == 1
 
 
 FORKED = """

@@ -21,7 +21,18 @@ from rich.table import Table
 
 from tests.campaigns.proof import __doc__ as about
 from tests.campaigns.proof.cases import cases, large_cases
-from tests.campaigns.proof.compare import ALL_KINDS, BOUNDS, ZERO, differences, flat, largest, left_out
+from tests.campaigns.proof.compare import (
+    ALL_KINDS,
+    BOUNDS,
+    SMALL,
+    WHOLE,
+    ZERO,
+    Counts,
+    counts,
+    differences,
+    flat,
+    largest,
+)
 from tests.campaigns.proof.play import LARGE_MODES, MODES, PARTS, UPDATES, Cases, Found, leg, one_world, written
 from tests.support.forked import forked
 from tests.support.tiny import digest
@@ -35,7 +46,7 @@ SECONDS = 1800
 def main() -> int:
     """Play in all worlds, compare, print."""
     options = _options()
-    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
     choose = random.Random(options.seed)
     began = time.monotonic()
     failed = 0
@@ -69,11 +80,13 @@ class _Proof:
         for world, updates in legs:
             handed = self._play(world, lambda n=updates, before=handed: leg(chosen, MODES, n, before))
         table = _table("against one process that never stopped", BOUNDS, ("resumed:\nbitwise", "exact:\nbitwise"))
-        failed, unused = 0, {}
+        failed = 0
+        less: dict[str, list[int]] = {}
         for name in chosen:
-            without = left_out(worlds[1][f"fp64/{name}/1"])
-            unused[name] = sum(map(len, without.values()))
-            cells, passed = _small_row(name, worlds, handed, without)
+            counting = counts(worlds[1][f"fp64/{name}/1"])
+            shares = [share for own in counting.values() for share in own.values()]
+            less[name] = [shares.count(0.0), sum(0 < share < 1 for share in shares)]
+            cells, passed = _small_row(name, worlds, handed, counting)
             table.add_row(name, *cells, style=None if passed else "red")
             failed += not passed
         self.console.print(table)
@@ -81,8 +94,10 @@ class _Proof:
             f"{', '.join(map(str, WORLDS))} processes, {', '.join(map(str, PARTS))} microbatches; bounds: "
             + ", ".join(f"{bound:g} in {mode}" for mode, bound in BOUNDS.items())
             + "; resumed on the same number of processes, and exact on every number: equal to the bit\n"
-            + f"without parameters whose gradients are zero but for rounding (below {ZERO:g} of the largest): "
-            + (", ".join(f"{count} of {name}" for name, count in unused.items() if count) or "none")
+            + "relative: to the largest number of each tensor; in fp32 the norm of all tensors of a kind\n"
+            + f"parameters whose gradients are zero but for rounding (below {ZERO:g} of the player's largest) count 0, "
+            + f"those below {SMALL:g} count less: "
+            + (", ".join(f"{zero} and {few} of {name}" for name, (zero, few) in less.items() if zero or few) or "none")
         )
         return failed
 
@@ -99,7 +114,7 @@ class _Proof:
         failed = 0
         for name in chosen:
             right = {mode: alone[f"{mode}/{name}"] for mode in bounds}
-            cells, passed = _distances(name, bounds, right, [together, handed], left_out(right["fp64"]))
+            cells, passed = _distances(name, bounds, right, [together, handed], counts(right["fp64"]))
             hashes = [digest(flat(found[f"exact/{name}"])) for found in (alone, together, handed)]
             same = hashes.count(hashes[0])
             passed &= same == len(hashes)
@@ -126,7 +141,7 @@ class _Proof:
 
 
 def _small_row(
-    name: str, worlds: dict[int, dict[str, Any]], handed: dict[str, Any], without: dict[str, tuple[str, ...]]
+    name: str, worlds: dict[int, dict[str, Any]], handed: dict[str, Any], counting: Counts
 ) -> tuple[list[str], bool]:
     right = {mode: worlds[1][f"{mode}/{name}/1"] for mode in BOUNDS}
     others = [
@@ -134,7 +149,7 @@ def _small_row(
         for world in WORLDS
         for parts in PARTS
     ]
-    cells, passed = _distances(name, BOUNDS, right, [*others, handed], without)
+    cells, passed = _distances(name, BOUNDS, right, [*others, handed], counting)
     resumes = [worlds[world][f"{mode}/{name}/bitwise"] for world in WORLDS for mode in MODES]
     hashes = [digest(flat(worlds[world][f"exact/{name}/1"])) for world in WORLDS]
     hashes.append(digest(flat(handed[f"exact/{name}"])))
@@ -148,12 +163,14 @@ def _distances(
     bounds: dict[str, float],
     right: dict[str, Any],
     others: list[dict[str, Any]],
-    without: dict[str, tuple[str, ...]],
+    counting: Counts,
 ) -> tuple[list[str], bool]:
     """The cells of a row, for each bound and kind the largest difference; and whether all are within their bounds."""
     cells, passed = [], True
     for mode, bound in bounds.items():
-        found = largest(differences(other[f"{mode}/{name}"], right[mode], without) for other in others)
+        found = largest(
+            differences(other[f"{mode}/{name}"], right[mode], counting, whole=mode in WHOLE) for other in others
+        )
         cells += [f"{found[kind]:.1e}" if kind in found else "" for kind in ALL_KINDS]
         passed &= all(value <= bound for value in found.values())
     return cells, passed

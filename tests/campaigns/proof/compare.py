@@ -1,21 +1,28 @@
 """How far two states of a game are apart, by kind."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
-KINDS = {"generator": "G", "discriminator": "D", "ema": "EMA"}
+KINDS = {"generator": "G", "discriminator": "D", "ema": "EMA", "pictures": "pictures"}
 OPTIMIZERS, FOLLOWERS = "optimizers", "followers"
 ALL_KINDS = (*KINDS.values(), OPTIMIZERS, FOLLOWERS)
 BOUNDS = {"fp64": 1e-12, "fp32": 1e-3}
-"""Of the largest difference of a tensor, relative to the largest number in it. In fp32 Adam makes whole steps of
-differences of rounding, where a gradient is near zero: the bound holds for a few updates, and grows with them."""
+"""Of the relative difference. In fp32 Adam makes whole steps of differences of rounding, where a gradient is near zero:
+the bound holds for a few updates, and the difference grows with them."""
+WHOLE = ("fp32",)
+"""Where all tensors of a member are compared as one vector, by its norm; else each tensor by its largest number."""
 ZERO = 1e-12
 """A gradient that is smaller than this part of the player's largest one is zero but for rounding."""
+SMALL = 1e-3
+"""A difference of a parameter counts less where its gradient is smaller than this part of the player's largest one."""
 PLAYERS = ("generator", "discriminator")
 
 States = dict[str, dict[str, Tensor]]
+Counts = Mapping[str, Mapping[str, float]]
+"""By player and parameter, how much a difference counts."""
 
 
 def kind_of(member: str) -> str:
@@ -23,12 +30,15 @@ def kind_of(member: str) -> str:
     return KINDS.get(member) or (OPTIMIZERS if member.endswith("_optimizer") else FOLLOWERS)
 
 
-def left_out(right: States) -> dict[str, tuple[str, ...]]:
-    """By player the parameters on which no loss depends, so that their gradients are zero but for rounding. Adam makes
-    steps of that: outside `exact` they are not compared.
+def counts(right: States) -> dict[str, dict[str, float]]:
+    """How much a difference of each parameter counts outside `exact`.
 
-    Such are biases in front of batch normalization, and D's last one where the loss does not change with it (hinge,
-    while no image is beyond its margin; relativistic; Wasserstein).
+    Adam divides a gradient by its own size. The rounding of a gradient is a part of the player's largest gradient, for
+    all flows through the same sums; so for a parameter with a gradient s times as large, it becomes a part of a step
+    that is 1/s times as large. For s below `SMALL` a difference counts s / SMALL. Below `ZERO` the gradient is nothing
+    but rounding and no loss depends on the parameter: it counts 0. Such are biases in front of batch normalization, and
+    D's last one where the loss does not change with it (hinge, while no image is beyond its margin; relativistic;
+    Wasserstein).
 
     Args:
         right: the state of one process in float64.
@@ -42,26 +52,57 @@ def left_out(right: States) -> dict[str, tuple[str, ...]]:
                 size = float(moment.abs().max())
                 size = math.sqrt(size) if kind.endswith(("sq", "square_avg")) else size
                 sizes[parameter] = max(sizes.get(parameter, 0.0), size)
-        least = ZERO * max(sizes.values(), default=0.0)
-        found[player] = tuple(parameter for parameter, size in sizes.items() if size < least)
+        largest = max(sizes.values(), default=1.0)
+        found[player] = {name: _count(size / largest) for name, size in sizes.items()}
     return found
 
 
-def differences(a: States, b: States, without: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
-    """The largest relative difference for each kind that has tensors, over all tensors but those of some parameters
-    (by player)."""
+def _count(share: float) -> float:
+    return 0.0 if share < ZERO else min(1.0, share / SMALL)
+
+
+def differences(a: States, b: States, counting: Counts | None = None, *, whole: bool = False) -> dict[str, float]:
+    """The largest relative difference for each kind that has tensors.
+
+    Where a parameter of G counts less than 1, the statistics that are measured of G change with it, and images do not:
+    these are compared (`pictures`), and the statistics are not.
+
+    Args:
+        a: one state.
+        b: the right one.
+        counting: how much a difference of a parameter counts; without it, 1.
+        whole: the norm of the difference of all tensors of a member (of a moment of an optimizer), as a part of their
+            norm; else the largest difference of a number, as a part of the largest number of its tensor.
+    """
     assert a.keys() == b.keys()
     found: dict[str, float] = {}
     for member, own in b.items():
         assert a[member].keys() == own.keys()
-        skipped = (without or {}).get("discriminator" if member.startswith("discriminator") else "generator", ())
+        player = (
+            counting.get("discriminator" if member.startswith("discriminator") else "generator", {}) if counting else {}
+        )
+        vectors: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for name, value in own.items():
-            if member.startswith((*PLAYERS, "ema")) and any(f"{name}.".startswith(f"{each}.") for each in skipped):
-                continue
-            difference = (a[member][name] - value).abs().max() / value.abs().max().clamp(min=1e-300)
-            kind = kind_of(member)
-            found[kind] = max(found.get(kind, 0.0), difference.item())
+            share = 1.0
+            if member.startswith((*PLAYERS, "ema")):
+                parameter, _, last = name.rpartition(".")
+                share = player.get(name, player.get(parameter, 1.0))
+                if last.startswith("running_") and min(player.values(), default=1.0) < 1:
+                    continue
+            if share:
+                moment = name.rpartition(".")[2] if member.endswith("_optimizer") else ""
+                pair = (share * (a[member][name] - value), value)
+                vectors.setdefault(moment if whole else name, []).append(pair)
+        kind = kind_of(member)
+        for pairs in vectors.values():
+            found[kind] = max(found.get(kind, 0.0), _relative(pairs, 2 if whole else math.inf))
     return found
+
+
+def _relative(pairs: list[tuple[Tensor, Tensor]], order: float) -> float:
+    change, value = (torch.cat([pair[i].double().flatten() for pair in pairs]) for i in (0, 1))
+    norm = torch.linalg.vector_norm(value, order).clamp(min=1e-300)
+    return float(torch.linalg.vector_norm(change, order) / norm)
 
 
 def largest(found: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -11,11 +11,13 @@ from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.run.build import game_of, stream_of
+from tests.support.published import numbers
 from tests.support.tiny import digest, state
 
 UPDATES = 6
 PARTS = (1, 2, 4)
 """Microbatches of a process's part of the batch."""
+PICTURES = 8
 MODES = ("fp64", "fp32", "exact")
 LARGE_MODES = ("fp64", "exact")
 
@@ -44,9 +46,14 @@ def play(game: Game, config: Config, updates: int) -> Game:
     return game
 
 
+@torch.no_grad()
 def snapshot(game: Game) -> dict[str, dict[str, Tensor]]:
-    """The state as it is now."""
-    return {member: {name: tensor.clone() for name, tensor in own.items()} for member, own in game.state().items()}
+    """The state as it is now, and a few images of the average of G."""
+    found = {member: {name: tensor.clone() for name, tensor in own.items()} for member, own in game.state().items()}
+    network, dtype = game.average.ready(), game.processes.dtype
+    latents = numbers(PICTURES, network.latent, seed=game.seed).to(dtype)
+    condition = torch.arange(PICTURES) % network.classes if network.classes else None
+    return found | {"pictures": {"images": network(latents, condition)}}
 
 
 def one_world(cases: Cases, cut: int) -> Found:
@@ -59,7 +66,7 @@ def one_world(cases: Cases, cut: int) -> Found:
                 if parts == 1:
                     stopped = play(begun(config, mode), config, cut)
                     again = begun(config, mode)
-                    again.load(snapshot(stopped), stopped.images_seen)
+                    again.load(stopped.state(), stopped.images_seen)
                     play(again, config, UPDATES - cut)
                     yield f"{mode}/{name}/bitwise", digest(state(again)) == digest(state(game))
 
