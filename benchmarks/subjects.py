@@ -4,10 +4,11 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from lightning_loop import LightningLoop, installed
-from loops import Best, BestDDP, Candidate, Classic, Setup, Way, shuffled
+from loops import LEARNING_RATE, Best, BestDDP, Candidate, Classic, Setup, Way, shuffled
 from plain import Pair, build
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from dist_gan.data.source import Resident
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
 from dist_gan.networks import DCGAN, MLP
+from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.run.build import game_of, stream_of
 from dist_gan.shapes import DataShape
@@ -37,10 +39,12 @@ UPDATES_OF_GATE = 10
 
 def config_of(kind: str, batch: int) -> Config:
     """What is trained; batch normalization's group is the whole batch, as in hand-written loops."""
+    adam = Adam(learning_rate=LEARNING_RATE)
+    shared: dict[str, Any] = {"batch_size": batch, "generator_optimizer": adam, "discriminator_optimizer": adam}
     if kind == "mlp":
-        return Config(networks=MLP(), data=MNIST(size=28), batch_size=batch)
+        return Config(networks=MLP(), data=MNIST(size=28), **shared)
     data = MNIST(size=32) if kind == "dcgan32" else Generated(size=64, channels=3, count=4096)
-    return Config(networks=DCGAN(group=batch), data=data, batch_size=batch)
+    return Config(networks=DCGAN(group=batch), data=data, **shared)
 
 
 class Ours:
@@ -183,6 +187,6 @@ def _differences(a: Candidate, b: Candidate) -> dict[str, float]:
     networks = {"G": [x.pair.generator for x in (a, b)], "D": [x.pair.discriminator for x in (a, b)]}
     networks["average"] = [a.average, b.average]
     return {
-        name: max(float((p - q).abs().max()) for p, q in zip(x.parameters(), y.parameters(), strict=True))
+        name: max(float((p.cpu() - q.cpu()).abs().max()) for p, q in zip(x.parameters(), y.parameters(), strict=True))
         for name, (x, y) in networks.items()
     }
