@@ -15,7 +15,7 @@ from dist_gan.config.command_line import load
 from dist_gan.distributed.processes import Processes
 from dist_gan.handing_on.programs import write_programs
 from dist_gan.networks import SNGAN, Networks
-from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm
+from dist_gan.networks.layers import GroupBatchNorm2d, SpectralNorm, weights_channels_last
 from dist_gan.networks.resnet import ClassBatchNorm2d, PooledConv2d, doubling
 from dist_gan.objective.losses import Hinge
 from dist_gan.objective.objective import Objective
@@ -155,9 +155,12 @@ def test_doubling_is_torchs_interpolation(size: int) -> None:
 
 def test_a_pooled_convolution_is_a_convolution_and_a_mean() -> None:
     layer = PooledConv2d(3, 5).double()
+    weights_channels_last(layer)
     x = numbers(2, 3, 8, 6, seed=1)
-    expected = F.avg_pool2d(F.conv2d(x, layer.weight, layer.bias, padding=1), 2)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    found, expected = layer(x), F.avg_pool2d(F.conv2d(x, layer.weight, layer.bias, padding=1), 2)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), layer.weight)[0] for y in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_each_class_has_its_own_scale_and_shift() -> None:
