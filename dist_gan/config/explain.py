@@ -51,7 +51,7 @@ def differences(old: Part, new: Part) -> list[str]:
 
 def help_text(config: Part) -> str:
     """Usage, then every key with its type, its value in `config` and its meaning."""
-    return USAGE + "\n" + "\n".join(_describe(type(config), "", config))
+    return USAGE + "\n" + "\n".join(_describe(type(config), "", config, {}))
 
 
 def explain_mistakes(error: ValidationError, tree: Any, root: type[Part]) -> list[str]:
@@ -180,7 +180,8 @@ def _brief(value: Any) -> str:
     return str(value.get("name", value)) if isinstance(value, dict) else repr(value)
 
 
-def _describe(part: type[Part], prefix: str, default: Part | None) -> Iterator[str]:
+def _describe(part: type[Part], prefix: str, default: Part | None, said: dict[Any, str]) -> Iterator[str]:
+    """`said`: choices that were described, with what is chosen -> the key where that was. They are not repeated."""
     for name, field in part.model_fields.items():
         key = f"{prefix}{name}"
         inner = parts_of(field.annotation)
@@ -191,15 +192,22 @@ def _describe(part: type[Part], prefix: str, default: Part | None) -> Iterator[s
                 shown = "required" if field.is_required() else value
                 yield f"  {key}={shown}  ({_type_name(field.annotation)})  {meaning}"
             continue
-        yield f"\n  {key}: {meaning}"
+        if not prefix:
+            yield ""
+        choice = (tuple(inner), repr(value))
+        if first := said.get(choice):
+            yield f"  {key}: {meaning} {'As above.' if first == key else f'As {first}.'}"
+            continue
+        said[choice] = key
+        yield f"  {key}: {meaning}"
         items = value if isinstance(value, tuple) else (value,)
         for member in [*inner, *dict.fromkeys(type(item) for item in items if reference_of(type(item)))]:
             own = reference_of(member)
             if own or ("name" in member.model_fields and len(inner) > 1):
-                first = " ".join((member.__doc__ or "").strip().partition("\n\n")[0].split())
-                yield f"    {key}.name={own.text if own else member.model_fields['name'].default}: {first}"
+                summary = " ".join((member.__doc__ or "").strip().partition("\n\n")[0].split())
+                yield f"    {key}.name={own.text if own else member.model_fields['name'].default}: {summary}"
             shown = next((item for item in items if type(item) is member), None)
-            yield from ("  " + line for line in _describe(member, f"{key}.", shown))
+            yield from ("  " + line for line in _describe(member, f"{key}.", shown, said))
 
 
 def _type_name(annotation: Any) -> str:

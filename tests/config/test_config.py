@@ -123,6 +123,16 @@ def test_every_key_has_a_docstring_and_stands_in_the_help() -> None:
             assert f".name={field.default}" in text or field.default == "adam"
 
 
+def test_choices_that_come_again_are_described_once() -> None:
+    text = help_text(Config())
+    assert (
+        text.count("schedule.name=cosine") == text.count("optimizer.name=adamw") == text.count(".name=inception:") == 1
+    )
+    assert "discriminator_optimizer: How the weights of D move. As generator_optimizer." in text
+    other = help_text(load(None, ["discriminator_optimizer.learning_rate=1e-3"]))
+    assert "discriminator_optimizer.learning_rate=0.001" in other  # what is set differs, and is shown
+
+
 def test_a_part_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 3  # type: ignore[misc]
