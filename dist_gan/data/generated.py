@@ -45,4 +45,4 @@ class Generated(Source):
         color = (0.3 + 0.7 * u[:, 3:])[:, :, None, None]
         images = (edge[:, None] * color * 255).round().to(torch.uint8)
         labels = (u[:, 0] > 0.5).long() + 2 * (u[:, 1] > 0.5).long()
-        return Resident(images, labels, device, fingerprint("generated", *images.shape), QUADRANTS)
+        return Resident(images, labels, device, fingerprint("generated in float64", *images.shape), QUADRANTS)
