@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dist_gan.optim.names import NAMES
 from dist_gan.reporting.elements import Element, element
 from dist_gan.reporting.pictures import Encoded, about, encoded, spaced
 from dist_gan.reporting.reading import Run
@@ -32,39 +33,40 @@ class Samples:
 
 @dataclass
 class _Shown:
-    """Grids of one run."""
+    """Grids of one average of one run."""
 
-    run: Run
-    number: int
+    label: str
+    grids: dict[int, Path]
     images: list[int]
+    """Those of them that are shown."""
     first: int
     """Where its pictures begin among those of all runs."""
 
 
 def samples_of(runs: Sequence[Run], budget: int = BUDGET) -> Samples:
     """The grids of all runs side by side, in `budget` bytes, and the real images beside them."""
-    most = max(FEWEST, MOST // len(runs))
+    grids = {label: own for run in runs for label, own in _grids_of(run, len(runs) > 1).items() if own}
+    most = max(FEWEST, MOST // max(1, len(grids)))
     shown: list[_Shown] = []
     files: list[Path] = []
-    for number, run in enumerate(runs):
-        grids = list(run.grids)
-        if grids:
-            shown.append(_Shown(run, number, [grids[i] for i in spaced(len(grids), most)], len(files)))
-            files += [run.grids[images] for images in shown[-1].images]
+    for label, own in grids.items():
+        images = list(own)
+        shown.append(_Shown(label, own, [images[i] for i in spaced(len(images), most)], len(files)))
+        files += [own[each] for each in shown[-1].images]
     if not shown:
         return Samples()
     pictures = encoded(files, budget)
     result = Samples(notes=_notes(shown, pictures))
     cells = []
-    for part in shown:
+    for number, part in enumerate(shown):
         urls = pictures.urls[part.first : part.first + len(part.images)]
         readable = [(images, url) for images, url in zip(part.images, urls, strict=True) if url]
         if missing := len(urls) - len(readable):
-            result.notes.append(f"{part.run.label}: {about(missing, len(urls), 'grid')} could not be read.")
+            result.notes.append(f"{part.label}: {about(missing, len(urls), 'grid')} could not be read.")
         if readable:
-            cells.append(_grid(part, pictures.enlarged, len(runs) > 1))
+            cells.append(_grid(f"grid{number}", part.label, pictures.enlarged))
             images, urls = map(list, zip(*readable, strict=True))
-            result.data["runs"].append({"id": f"grid{part.number}", "images": images, "urls": urls})
+            result.data["runs"].append({"id": f"grid{number}", "images": images, "urls": urls})
     if not cells:
         return result
     steps = sorted({images for run in result.data["runs"] for images in run["images"]})
@@ -77,11 +79,16 @@ def samples_of(runs: Sequence[Run], budget: int = BUDGET) -> Samples:
     return result
 
 
-def _grid(part: _Shown, enlarged: bool, several: bool) -> Element:
-    name = f"grid{part.number}"
-    label = part.run.label if several else "generated"
+def _grids_of(run: Run, several: bool) -> dict[str, dict[int, Path]]:
+    """All averages' grids, by what they are called in the page."""
+    names = [NAMES[0] if run.more_grids else "", *run.more_grids]
+    labels = [", ".join(filter(None, [run.label if several else "", name])) or "generated" for name in names]
+    return dict(zip(labels, [run.grids, *run.more_grids.values()], strict=True))
+
+
+def _grid(name: str, label: str, enlarged: bool) -> Element:
     caption = element("figcaption", element("b", label), element("span", id=f"{name}-images"))
-    picture = element("img", id=name, alt=f"samples of {part.run.label}", class_="pixels" if enlarged else None)
+    picture = element("img", id=name, alt=f"samples: {label}", class_="pixels" if enlarged else None)
     return element("figure", caption, picture)
 
 
@@ -119,8 +126,8 @@ def _digest(path: Path) -> str:
 
 def _notes(shown: Sequence[_Shown], pictures: Encoded) -> list[str]:
     notes = [
-        f"{part.run.label}: {about(len(part.images), len(part.run.grids), 'grid')} of samples are shown, evenly spaced."
+        f"{part.label}: {about(len(part.images), len(part.grids), 'grid')} of samples are shown, evenly spaced."
         for part in shown
-        if len(part.images) < len(part.run.grids)
+        if len(part.images) < len(part.grids)
     ]
     return notes + ([f"The grids of samples are {pictures.note}."] if pictures.note else [])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from dist_gan.errors import ConfigError, RunError
 from dist_gan.run.listing import checkpoints_in, entries_of, unreadable
 from dist_gan.run.scores import best_first, best_key, images_of, read_scores
 
+GRID = re.compile(r"(\d+)(?:-(\w+))?\.png")
+"""A file of samples: the images seen, and the average where it is not the first."""
 SIGNS = ("status.json", "metrics.jsonl", "checkpoints", "samples")
 """A folder with one of these is a run's."""
 
@@ -57,7 +60,9 @@ class Run:
     broken_lines: int = 0
     """Lines of metrics.jsonl that are no JSON: the last one, while it is being written or where the disk was full."""
     grids: dict[int, Path] = field(default_factory=dict)
-    """Images -> the file, by images."""
+    """Images -> the file, by images: of the average of G, or of the first of several."""
+    more_grids: dict[str, dict[int, Path]] = field(default_factory=dict)
+    """The same of each other average, by its name."""
     real: Path | None = None
     notes: list[Note] = field(default_factory=list)
 
@@ -124,8 +129,12 @@ def _read(path: Path, label: str) -> Run:
     _read_metrics(run)
     samples = {entry.name: Path(entry.path) for entry in entries_of(path / "samples")}
     run.real = samples.get("real.png")
-    found = {int(name[:-4]): file for name, file in samples.items() if name.endswith(".png") and name[:-4].isdecimal()}
-    run.grids = dict(sorted(found.items()))
+    found: dict[str, dict[int, Path]] = {}
+    for name, file in sorted(samples.items()):
+        if match := GRID.fullmatch(name):
+            found.setdefault(match[2] or "", {})[int(match[1])] = file
+    run.grids = found.pop("", {})
+    run.more_grids = found
     run.notes = sorted(_notes(path / "notes.jsonl"))
     return run
 

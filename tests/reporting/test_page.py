@@ -75,6 +75,19 @@ def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
     assert [link for link in links if not link.startswith(("data:", "#"))] == []
 
 
+def test_each_average_of_several_has_its_samples(tmp_path: Path) -> None:
+    folder, other = made(tmp_path / "a", grids=3), made(tmp_path / "b", grids=1)
+    for i in range(2):
+        picture(folder / f"samples/{i * 64:012d}-ema_2.png", 10 + i)
+    alone = page(read_runs([folder]))
+    assert [run["images"] for run in data(alone, "samples-data")["runs"]] == [[0, 64, 128], [0, 64]]
+    assert "<b>ema</b>" in alone
+    assert "<b>ema_2</b>" in alone
+    both = page(read_runs([folder, other]))
+    assert all(f"<b>{label}</b>" in both for label in ("a, ema", "a, ema_2", "b"))
+    assert "<b>generated</b>" in page(read_runs([other]))
+
+
 def test_several_runs_share_one_slider(tmp_path: Path) -> None:
     folders = [made(tmp_path / "a", grids=2), made(tmp_path / "b", grids=4), made(tmp_path / "c")]
     for folder, seed in zip(folders, (1, 1, 2), strict=True):
