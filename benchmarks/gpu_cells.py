@@ -85,8 +85,8 @@ class Plan:
             yield name, partial(self._exact_cost, self._config(name))
 
     def _profile(self) -> Iterator[tuple[str, Cell]]:
-        for name in PROFILED:
-            for precision in ("fp32", "bf16"):
+        for precision in ("bf16", "fp32"):
+            for name in PROFILED:
                 yield f"{name}, {precision}", partial(_that_fits, self._profiled, self._named(name, precision))
 
     def _bench(self) -> Iterator[tuple[str, Cell]]:
