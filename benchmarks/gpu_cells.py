@@ -253,7 +253,7 @@ def _that_fits(measured: Callable[[Config], Numbers], config: Config) -> Numbers
             return measured(config) | {"microbatch": config.used_microbatch}
         except torch.OutOfMemoryError:
             part = config.used_microbatch or config.batch_size
-            if part // 2 % config.batch_multiple:
+            if part == 1 or part // 2 % config.batch_multiple:
                 raise
             config = config.model_copy(update={"microbatch": part // 2})
         gc.collect()

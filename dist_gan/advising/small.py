@@ -18,11 +18,16 @@ def dcgan(task: Task) -> list[Choice]:
         Choice(
             "images",
             images,
-            "An hour or more on a CPU: the doctor says how long. Schedules end here: to train longer, set them too.",
+            "Half an hour to some hours on a CPU: the doctor says how long. Schedules end here: to train longer, set "
+            "them too.",
         ),
         *task.batches(64, 16, "That of the shipped DCGANs."),
         task.precision("fp32", ""),
-        Choice("networks.name", "dcgan", "There is no GPU, and of these networks a CPU trains DCGAN in hours."),
+        Choice(
+            "networks.name",
+            "dcgan",
+            "There is no GPU: of what was tried a CPU trains these networks best (docs/recipes.md).",
+        ),
         Choice("networks.width", 32, "A fourth of the work of the usual 64."),
         *([Choice("networks.start", task.pictures.start)] if task.pictures.start != "4x4" else []),
         Choice("networks.discriminator_norm", False, "So that the penalties are those of each sample."),
@@ -36,10 +41,14 @@ def dcgan(task: Task) -> list[Choice]:
         Choice(
             "objective.penalties",
             [{"name": name, "weight": 0.3, "schedule": _cosine(images, 0.1)} for name in ("r1", "r2")],
-            "Gamma, a tenth at the end: that of configs/stacked_mnist_small.yaml. Try a third and three times as much.",
+            "Gamma, a tenth at the end: that of configs/stacked_mnist_small.yaml. Try twice as much, and half.",
         ),
-        *optimizers(adam, adam, "Twenty times the rate of Radford et al. 2016, which the penalties make possible."),
-        Choice("ema.half_life_images", 10_000, "Some hundred updates. Longer is smoother, and later."),
+        *optimizers(
+            adam,
+            adam,
+            "Twenty times that of Radford et al. 2016: the best that was tried (docs/recipes.md).",
+        ),
+        Choice("ema.half_life_images", 5_000, "Eighty updates. Longer is smoother, and later."),
         *task.diffaugment(),
     ]
 

@@ -181,7 +181,8 @@ def _brief(value: Any) -> str:
 
 
 def _describe(part: type[Part], prefix: str, default: Part | None, said: dict[Any, str]) -> Iterator[str]:
-    """`said`: choices that were described, with what is chosen -> the key where that was. They are not repeated."""
+    """`said`: (the parts that are allowed, the one that is chosen) -> the key where they were described. They are not
+    described again."""
     for name, field in part.model_fields.items():
         key = f"{prefix}{name}"
         inner = parts_of(field.annotation)

@@ -17,9 +17,9 @@ BUDGET = 4_200_000
 REAL_BUDGET = 400_000
 """Bytes of the grids of real images."""
 MOST = 200
-"""Grids of a page, of all runs together."""
+"""Grids of a page, of all runs and averages together."""
 FEWEST = 12
-"""Grids of each run, however many runs there are."""
+"""Grids of each average of a run, however many there are."""
 
 
 @dataclass

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from dist_gan.config.reading import read_yaml
 from dist_gan.distributed.timing import VANISHED_SECONDS
 from dist_gan.errors import ConfigError, RunError
+from dist_gan.optim.names import NAMES
 from dist_gan.run.listing import checkpoints_in, entries_of, unreadable
 from dist_gan.run.scores import best_first, best_key, images_of, read_scores
 
-GRID = re.compile(r"(\d+)(?:-(\w+))?\.png")
+GRID = re.compile(rf"(\d+)(?:-({'|'.join(NAMES[1:])}))?\.png")
 """A file of samples: the images seen, and the average where it is not the first."""
 SIGNS = ("status.json", "metrics.jsonl", "checkpoints", "samples")
 """A folder with one of these is a run's."""
@@ -133,8 +134,9 @@ def _read(path: Path, label: str) -> Run:
     for name, file in sorted(samples.items()):
         if match := GRID.fullmatch(name):
             found.setdefault(match[2] or "", {})[int(match[1])] = file
-    run.grids = found.pop("", {})
-    run.more_grids = found
+    grids = {name: dict(sorted(own.items())) for name, own in sorted(found.items())}
+    run.grids = grids.pop("", {})
+    run.more_grids = grids
     run.notes = sorted(_notes(path / "notes.jsonl"))
     return run
 

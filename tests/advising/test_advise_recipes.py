@@ -75,7 +75,7 @@ def test_without_a_gpu_the_settings_are_those_of_the_small_config(count: int) ->
             return {k: found["images"] if k == "end" else plain(v) for k, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, list) else value
 
-    for key in ("batch_size", "networks", "objective", "generator_optimizer", "discriminator_optimizer"):
+    for key in ("batch_size", "networks", "objective", "generator_optimizer", "discriminator_optimizer", "ema"):
         assert found[key] == plain(shipped[key])
     assert ("augment" in found) == (count == 100)
 

@@ -50,7 +50,8 @@ def test_a_small_gradient_counts_less_and_measured_statistics_follow_it() -> Non
     found = differences(other, right, counts(right))
     assert found["G"] == pytest.approx(0.05)
     assert found["EMA"] == 0
-    assert differences(other, right)["EMA"] > 1
+    everything = {player: dict.fromkeys(own, 1.0) for player, own in counts(right).items()}
+    assert differences(other, right, everything)["EMA"] > 1
     other["pictures"]["images"] = torch.tensor(2.0)
     assert differences(other, right, counts(right))["pictures"] == 1
 

@@ -9,8 +9,8 @@ from dist_gan.randomness import Purpose, draw, uniform
 from tests.data.streams import CPU
 
 
-def test_square_images_are_what_they_always_were() -> None:
-    """Runs that go on know them by their pixels: the same bits as from the formula for squares."""
+def test_square_images_follow_the_formula_for_squares() -> None:
+    """The same bits as from the formula for squares alone."""
     side, count = 16, 150
     u = uniform(draw(0, {Purpose.GENERATED_DATA: 6}, range(count))[Purpose.GENERATED_DATA], torch.float64)
     x, y, radius = (u[:, i, None, None] for i in range(3))

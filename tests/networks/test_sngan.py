@@ -154,6 +154,7 @@ def test_doubling_is_torchs_interpolation(size: int) -> None:
 
 
 def test_a_pooled_convolution_is_a_convolution_and_a_mean() -> None:
+    # On a CPU: what was wrong on a GPU is seen by tests/game/test_on_a_gpu.py.
     layer = PooledConv2d(3, 5).double()
     weights_channels_last(layer)
     x = numbers(2, 3, 8, 6, seed=1)

@@ -94,7 +94,7 @@ class _Proof:
             f"{', '.join(map(str, WORLDS))} processes, {', '.join(map(str, PARTS))} microbatches; bounds: "
             + ", ".join(f"{bound:g} in {mode}" for mode, bound in BOUNDS.items())
             + "; resumed on the same number of processes, and exact on every number: equal to the bit\n"
-            + "relative: to the largest number of each tensor; in fp32 the norm of all tensors of a kind\n"
+            + "relative: to the largest number of each tensor; in fp32 the norm of all tensors of a network or moment\n"
             + f"parameters whose gradients are zero but for rounding (below {ZERO:g} of the player's largest) count 0, "
             + f"those below {SMALL:g} count less: "
             + (", ".join(f"{zero} and {few} of {name}" for name, (zero, few) in less.items() if zero or few) or "none")

@@ -33,9 +33,10 @@ def kind_of(member: str) -> str:
 def counts(right: States) -> dict[str, dict[str, float]]:
     """How much a difference of each parameter counts outside `exact`.
 
-    Adam divides a gradient by its own size. The rounding of a gradient is a part of the player's largest gradient, for
-    all flows through the same sums; so for a parameter with a gradient s times as large, it becomes a part of a step
-    that is 1/s times as large. For s below `SMALL` a difference counts s / SMALL. Below `ZERO` the gradient is nothing
+    The rounding error of every gradient is about that of the player's largest one, since all come from the same sums.
+    Adam divides it by the parameter's own gradient: where this is s times the largest, the error of its step is 1/s
+    times as large. So below `SMALL` a difference counts s / SMALL (with SGD too, where it is not needed). Below `ZERO`
+    the gradient is nothing
     but rounding and no loss depends on the parameter: it counts 0. Such are biases in front of batch normalization, and
     D's last one where the loss does not change with it (hinge, while no image is beyond its margin; relativistic;
     Wasserstein).
