@@ -43,7 +43,7 @@ def assert_same(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> None:
             assert torch.equal(tensor, b.tensors[file][name]), f"{file}: {name}"
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 240) -> None:
     for _ in range(int(seconds * 20)):
         if condition():
             return
