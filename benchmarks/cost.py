@@ -42,7 +42,9 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.flops += _of_a_backward(*args)
+        elif count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **(kwargs or {}), out_val=out)
         aliased = any(
             result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns
@@ -51,6 +53,13 @@ class Counted(TorchDispatchMode):
             tensors = [t for t in tree_iter((args, kwargs, out)) if isinstance(t, Tensor)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return out
+
+
+def _of_a_backward(change: Tensor, x: Tensor, weight: Tensor, *others: Any) -> int:
+    """FLOPs of a convolution's backward. torch counts one with groups as if it had none."""
+    is_transposed, wanted = others[4], others[7]
+    places = x if is_transposed else change
+    return int(2 * places.numel() * weight[0].numel() * sum(wanted[:2]))
 
 
 @contextmanager
