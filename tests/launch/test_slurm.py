@@ -77,8 +77,9 @@ class Limited:
 @pytest.fixture(scope="module")
 def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Limited:
     folder = tmp_path_factory.mktemp("limited") / "a"
-    # SLURM looks at limits every 30 s: this comes 29 to 59 s after the start.
-    options = ["--nodelist=node1", "--time=1", "--signal=USR1@1"]
+    # SLURM looks at limits every 30 s, and warns a job whose end is nearer than that: this comes 25 to 55 s after the
+    # start. With less than 5 s, a look that is late finds a job beyond its limit, and kills it without a warning.
+    options = ["--nodelist=node1", "--time=1", "--signal=USR1@5"]
     slow = {**INSIDE, "DIST_GAN_SLOW": "3"}
     job = cluster.submit(*options, TRAIN, *Limited.config, f"run={folder}", CPU_PROCESSES="2", **slow)
     return Limited(job, folder)
