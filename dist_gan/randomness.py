@@ -17,6 +17,7 @@ the cost of 32. Drawn bits stay an int16 tensor until `uniform`, `normal` or `ke
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum, unique
 from functools import lru_cache
 
@@ -72,6 +73,19 @@ class Purpose(IntEnum):
     EVALUATION = 30
 
 
+@dataclass(frozen=True)
+class Ordinals:
+    """Consecutive samples of a run, the first of which is a number on the device: the same code then draws other
+    numbers whenever another one is filled in."""
+
+    first: Tensor
+    """int64 []."""
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+
 Plan = tuple[tuple[Purpose, int], ...]
 """How many blocks for each purpose."""
 
@@ -100,7 +114,7 @@ def philox(counter: Tensor, seed: int) -> Tensor:
 
 
 def draw(
-    seed: int, purposes: Mapping[Purpose, int], ordinals: range, device: torch.device = CPU
+    seed: int, purposes: Mapping[Purpose, int], ordinals: range | Ordinals, device: torch.device = CPU
 ) -> dict[Purpose, Tensor]:
     """16-bit numbers for each sample and purpose, all in one evaluation of Philox.
 
@@ -157,12 +171,15 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     return torch.argsort(_blocks(seed, ((Purpose.SHUFFLE, 1),), ordinals, CPU)[:, 0, 0], stable=True)
 
 
-def _blocks(seed: int, plan: Plan, ordinals: range, device: torch.device) -> Tensor:
+def _blocks(seed: int, plan: Plan, ordinals: range | Ordinals, device: torch.device) -> Tensor:
     """int64 [n, blocks, 2]: the blocks of each ordinal, those of the first purpose first."""
-    assert ordinals.step == 1
-    assert ordinals.stop <= 1 << _ORDINAL_BITS, "a run has at most 2^40 samples"
     keys, one = _first_keys(seed, plan, device)
-    keys = torch.add(keys, one, alpha=ordinals.start)
+    if isinstance(ordinals, Ordinals):
+        keys = keys + one * ordinals.first
+    else:
+        assert ordinals.step == 1
+        assert ordinals.stop <= 1 << _ORDINAL_BITS, "a run has at most 2^40 samples"
+        keys = torch.add(keys, one, alpha=ordinals.start)
     if _is_built_in(device):
         return torch.ops.aten._philox_key_split(keys.view(torch.uint64), len(ordinals)).view(torch.int64)
     return _split(keys, seed, len(ordinals))

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from torch import Tensor
 
 from dist_gan.part import Part
+from dist_gan.randomness import Ordinals
 from dist_gan.shapes import ImageShape
 
 
@@ -23,7 +24,7 @@ class Batch(NamedTuple):
     """[N, C, H, W] floating point in [-1, 1]."""
     labels: Tensor
     """[N] int64; empty where the data has none."""
-    ordinals: range
+    ordinals: range | Ordinals
     """Which N consecutive samples of the run these are."""
     fresh: "Batch | None" = None
     """The real images of G's turn, where it has some of its own."""

@@ -28,22 +28,27 @@ class FixedPointSum:
     memory.
     """
 
-    def __init__(self, processes: Processes, microbatches: int) -> None:
-        """`microbatches`: how many a global batch has, over all processes."""
+    def __init__(self, processes: Processes, microbatches: int, numbers: int) -> None:
+        """`microbatches`: how many a global batch has, over all processes; `numbers`: the most that a sum has."""
         self.processes = processes
         self.headroom = BITS - math.ceil(math.log2(microbatches))
-        self._terms: list[Tensor] = []
+        own = microbatches // processes.count
+        self._rows = torch.zeros(own, numbers, dtype=processes.dtype, device=processes.device)
+        self._next = 0
 
     def add(self, gradients: Sequence[Tensor]) -> None:
-        """Add the gradients of one microbatch."""
-        self._terms.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        """The gradients of this process's next microbatch; after the last one comes the first one again."""
+        count = sum(gradient.numel() for gradient in gradients)
+        torch.cat([gradient.reshape(-1) for gradient in gradients], out=self._rows[self._next, :count])
+        self._next = (self._next + 1) % len(self._rows)
 
-    def result(self) -> Tensor:
-        """The sum over all microbatches of all processes, flat, in the gradients' type; the next one starts from zero.
+    def result(self, numbers: int) -> Tensor:
+        """The sum over all microbatches of all processes, [numbers], in the gradients' type.
 
         Two reductions. All of it is NaN where any number of any microbatch is not finite.
         """
-        terms, self._terms = self._terms, []
+        assert self._next == 0, "all microbatches were added"
+        terms = [row[:numbers] for row in self._rows]
         dtype = terms[0].dtype
         largest = torch.stack([term.abs().amax() for term in terms]).amax().double()
         largest = self.processes.max(largest.nan_to_num(nan=math.inf, posinf=math.inf))

@@ -122,11 +122,23 @@ class Processes:
         """The sum over all processes, of a tensor of the same shape in each."""
         return self.accelerator.reduce(values, "sum") if self.count > 1 else values
 
+    def add_up(self, values: Tensor) -> None:
+        """As `sum`, in place."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+
     def max(self, values: Tensor) -> Tensor:
         """The maximum over all processes, number by number."""
         if self.count > 1:
             torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
         return values
+
+    def any(self, holds: bool) -> bool:
+        """Whether it holds on any process. It waits for all of them."""
+        if self.count == 1:
+            return holds
+        with purpose(AGREEMENT):
+            return bool(self.sum(torch.tensor(float(holds), device=self.device)).item())
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""

@@ -13,21 +13,19 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.traffic import purpose
 from dist_gan.game.dials import Dials, Rates
+from dist_gan.game.gradients import AUGMENT, Gradients
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
 from dist_gan.game.purity import PurityGuard
+from dist_gan.game.speed import Eager, Runner, undone
 from dist_gan.game.turn import MOVERS, Mover, Turn, alone_of, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
 from dist_gan.objective.followers import Followers, State
-from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
+from dist_gan.objective.objective import Due, Objective, Terms
 from dist_gan.optim.ema import EMA, Average, by_name
 from dist_gan.optim.optimizers import Optimizer
 from dist_gan.part import Stateful
-from dist_gan.randomness import Purpose, draw
-
-AUGMENT = "augment"
-"""The member that holds an augmentation's state."""
 
 
 class Watch(Protocol):
@@ -58,6 +56,7 @@ class Game:
         scalars: Sequence[Scalar] = (),
         watch: Watch | None = None,
         guard: Literal["first", "always", "never"] = "first",
+        runner: Runner | None = None,
     ) -> None:
         """All parts come as objects.
 
@@ -77,15 +76,16 @@ class Game:
             scalars: what is logged in addition to the usual.
             watch: called after every turn.
             guard: in which updates it is checked that the networks are pure (see `dist_gan.game.purity`).
+            runner: how turns run (see `dist_gan.game.speed`); None: as they are written.
         """
         for network in networks:
             network.to(processes.device, processes.dtype).train()
         self.processes = processes
+        self.runner: Runner = runner or Eager()
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
         self.averages = {n: Average(e, networks.generator, seed, batch_multiple) for n, e in by_name(ema).items()}
         self.average = next(iter(self.averages.values()))
-        self.microbatch = microbatch or batch_size // processes.count
         self.seed = seed
         self.batch_size = batch_size
         self.discriminator_turns = discriminator_turns
@@ -100,10 +100,12 @@ class Game:
             "G": generator_optimizer.rescale(own_move_in(objective.penalties, "G", self.images_per_update)),
         }
         self.rates = Rates(optimizers, processes.device, processes.dtype)
-        fixed = FixedPointSum(processes, batch_size // self.microbatch) if processes.exact else None
+        largest = max(sum(p.numel() for p in network.parameters() if p.requires_grad) for network in networks)
+        microbatches = batch_size // microbatch if microbatch else processes.count
+        fixed = FixedPointSum(processes, microbatches, largest) if processes.exact else None
 
         def player(network: Any, name: Mover) -> Player[Any]:
-            reduction = reduction_for(network, processes, batch_size, fixed)
+            reduction = reduction_for(network, processes, batch_size, fixed, flat=self.runner.flat)
             return Player(network, optimizers[name], processes, reduction, self.rates.of(name))
 
         self.generator = player(networks.generator, "G")
@@ -115,9 +117,19 @@ class Game:
         if any(turn.penalties for turn in self.turns.values() if turn.player == "G"):
             scalars = (G_PENALTY, *scalars)
         self.meter = Meter(processes, batch_size, (*SCALARS, *scalars), tuple(self.turns))
+        self.gradients = Gradients(
+            processes,
+            objective,
+            self.players,
+            self.augment,
+            self.followers,
+            self.meter,
+            seed=seed,
+            microbatch=microbatch or batch_size // processes.count,
+        )
         self.watch = watch
         self._augment_state: State = NOTHING
-        self._skipped_by_G = self.generator.skipped
+        self._skipped_by_G = torch.zeros_like(self.generator.skipped)
         self._moves_so_far = self._moves()
         self._guard = None if guard == "never" else PurityGuard(networks)
         self._guards_once = guard == "first"
@@ -137,41 +149,56 @@ class Game:
         All batches are read before the first move: if one cannot be read, the game is as the last update left it.
         """
         taken = [next(batches) for _ in range(self.discriminator_turns)]
-        with self._guard.watching() if self._guard else nullcontext():
-            for number, batch in enumerate(taken):
-                now = self._turns_on(number)
-                bits = self._draw(batch, [turn for turn, _ in now])
-                for turn, images_seen in now:
-                    own = batch.fresh if turn.player == "G" and batch.fresh else batch
-                    self.play(turn, own, bits, images_seen)
+        if self._guard and not self.runner.watched:
+            self._rehearse(taken)
+        with self._guard.watching() if self._guard and self.runner.watched else nullcontext():
+            self._play_all(taken)
         if self._guards_once:
             self._guard = None
         self.images_seen += self.images_per_update
         between = (self.images_seen, self.images_per_update)
         self.dials.fill({name: average.recipe.weight(*between) for name, average in self.averages.items()})
-        for name, average in self.averages.items():
-            average.follow(self.dials[name] * (1 - self._skipped_by_G))
+        self.runner.run("the average", self._follow, self._tensors)
         self._moves_so_far = self._moves()
 
-    def play(self, turn: Turn, batch: Batch, bits: Bits, images_seen: int) -> None:
+    def play(self, turn: Turn, batch: Batch, images_seen: int) -> None:
         """One player's turn: its gradients over all microbatches of all processes, then its move."""
         mover = self.players[turn.player]
         due = self._set_dials(turn, images_seen)
-        with purpose(f"{turn.player}_gradients"), mover.turn():
-            for microbatch, last in self._microbatches(batch, turn.bits(bits)):
-                self.processes.pulse.enter(turn.title, images_seen)
-                with mover.reduction.around(last=last):
-                    terms = self._terms(turn, microbatch, due)
-                    self.processes.backward(terms.total * mover.reduction.scale)
-                (self.meter.add_penalty if turn.alone else self.meter.add)(turn.player, terms)
-                for name, values in self._observed(turn, terms).items():
-                    self.followers.observe(name, values)
-        self.meter.moved(turn.name, mover.gradient_norm, mover.skipped)
-        if turn.player == "G" and not turn.alone:
-            self._skipped_by_G = mover.skipped
-        self.followers.settle(1 - mover.skipped, rehearsing=mover.rehearsing)
-        if self.watch and not turn.alone:
-            self.watch(turn.player, mover, terms)
+        state, held = self._augment_state, self.runner.hold(batch)
+        observing = self.gradients.observers(turn, due)
+        last: list[Terms] = []
+
+        def gradients() -> None:
+            last[:] = [self.gradients.compute(turn, held, due, state)]
+            mover.reduction.collect()
+
+        def communicate() -> None:
+            mover.reduction.communicate()
+            self.followers.communicate(observing)
+
+        def move() -> None:
+            mover.reduction.deliver()
+            if not mover.rehearsing:
+                mover.move()
+            self.meter.moved(turn.name, mover.gradient_norm, mover.skipped)
+            if turn.player == "G" and not turn.alone:
+                self._skipped_by_G.copy_(mover.skipped)
+            self.followers.settle(observing, 1 - mover.skipped, rehearsing=mover.rehearsing)
+
+        def begin() -> None:
+            mover.moves += not mover.rehearsing
+
+        self.processes.pulse.enter(turn.title, images_seen)
+        self.meter.count(turn.name)
+        key = ", ".join([turn.title, *(f"with {each.name}" for each in due)])
+        try:
+            with purpose(f"{turn.player}_gradients"):
+                self.runner.play(key, gradients, communicate, begin, move, self._tensors)
+            if self.watch and not turn.alone:
+                self.watch(turn.player, mover, last[0])
+        finally:
+            mover.rest()
 
     def warm_up_reduction(self, batches: Iterator[Batch]) -> None:
         """Both turns twice, without a move, before the first update of a start, where the reduction needs it.
@@ -183,13 +210,11 @@ class Game:
         if not self.generator.reduction.rehearses:
             return
         batch = next(batches)
-        turns = [self.turns[player] for player in MOVERS]
-        bits = self._draw(batch, turns)
         for player in self.players.values():
             player.rehearsing = True
         for _ in range(2):
-            for turn in turns:
-                self.play(turn, batch, bits, self.images_seen)
+            for name in MOVERS:
+                self.play(self.turns[name], batch, self.images_seen)
         for player in self.players.values():
             player.rehearsing = False
         self.meter.reset()
@@ -202,6 +227,7 @@ class Game:
         """The inverse of `state`. Raises KeyError where a member or an entry of one is missing."""
         for name, member in self.members.items():
             member.load(state[name])
+        self.runner.forget()  # an optimizer has other tensors now
         self.images_seen = images_seen
 
     @property
@@ -222,26 +248,38 @@ class Game:
     def _moves(self) -> int:
         return self.generator.moves + self.discriminator.moves
 
-    def _terms(self, turn: Turn, given: Microbatch, due: Sequence[Due]) -> Terms:
-        G, D, rules = self.generator, self.discriminator, self.objective
-        own = given.bits.get(Purpose.D_TURN_GENERATE if turn.player == "D" else Purpose.G_TURN_GENERATE)
-        made = None if own is None else latents_and_noise(own, G.network.latent, self.processes.dtype)
-        looking = (given, self.augment, due, self._augment_state)
-        if turn.player == "G":
-            assert made is not None
-            styled = G.network.styled
-            if turn.alone:
-                return rules.generator_alone(G.reduction.wrapped, *made, given, due, styled=styled)
-            latents, noise = made
-            return rules.generator(G.reduction.wrapped, D.network, latents, noise, *looking, styled=styled)
-        fake = None
-        if made is not None:
-            with torch.no_grad():
-                fake = G.network(made[0], given.condition, made[1])
-        if turn.alone:
-            return rules.discriminator_alone(D.reduction.wrapped, fake, *looking)
-        assert fake is not None
-        return rules.discriminator(D.reduction.wrapped, fake, *looking)
+    def _play_all(self, taken: Sequence[Batch]) -> None:
+        for number, batch in enumerate(taken):
+            for turn, images_seen in self._turns_on(number):
+                own = batch.fresh if turn.player == "G" and batch.fresh else batch
+                self.play(turn, own, images_seen)
+
+    def _rehearse(self, taken: Sequence[Batch]) -> None:
+        """Play the turns as they are written, watched by the guard, and undo them."""
+        assert self._guard is not None
+        moves = {name: player.moves for name, player in self.players.items()}
+        runner, self.runner = self.runner, Eager()
+        try:
+            with undone(self._tensors()), self._guard.watching():
+                self._play_all(taken)
+        finally:
+            self.runner = runner
+        for name, player in self.players.items():
+            player.moves = moves[name]
+        self.meter.reset()
+
+    def _follow(self) -> None:
+        for name, average in self.averages.items():
+            average.follow(self.dials[name] * (1 - self._skipped_by_G))
+
+    def _tensors(self) -> list[Tensor]:
+        """All tensors that turns and averages change. They are the same ones until another state is loaded."""
+        networks = [player.network for player in self.players.values()]
+        networks += [average.network for average in self.averages.values()]
+        found = [t for network in networks for t in (*network.parameters(), *network.buffers())]
+        for player in self.players.values():
+            found += player.tensors()
+        return [*found, *self.followers.tensors, *self.meter.tensors, self._skipped_by_G]
 
     def _turns_on(self, number: int) -> list[tuple[Turn, int]]:
         """What is played on an update's batch of this number, and the images seen where each turn begins."""
@@ -264,28 +302,3 @@ class Game:
             for name, penalty in turn.penalties.items()
             if strengths[name]
         ]
-
-    def _observed(self, turn: Turn, terms: Terms) -> Mapping[str, Tensor]:
-        """What a microbatch showed to parts with a state, by name."""
-        if turn.player == "D" and not turn.alone and AUGMENT in self.followers.members:
-            assert terms.real is not None
-            return {AUGMENT: self.augment.observe(terms.real, terms.fake)}
-        return terms.observed
-
-    def _draw(self, batch: Batch, turns: Sequence[Turn]) -> Bits:
-        """All random bits of these turns on `batch`, in one evaluation of Philox."""
-        needs: dict[Purpose, int] = {}
-        for turn in turns:
-            for use, count in turn.purposes.items():
-                needs[use] = max(needs.get(use, 0), turn.after.get(use, 0) + count)
-        return draw(self.seed, needs, batch.ordinals, self.processes.device)
-
-    def _microbatches(self, batch: Batch, bits: Bits) -> Iterator[tuple[Microbatch, bool]]:
-        """(samples, whether they are the last) for each microbatch of this process's part of the batch."""
-        count = len(batch.ordinals)
-        for start in range(0, count, self.microbatch):
-            part = slice(start, start + self.microbatch)
-            images, labels = batch.images[part], batch.labels[part] if len(batch.labels) else None
-            if self.processes.exact:
-                images = images.clone()  # a kernel may be chosen by the address in memory
-            yield Microbatch(images, labels, {p: b[part] for p, b in bits.items()}), start + self.microbatch >= count

@@ -63,14 +63,21 @@ class Meter:
         self._none = torch.zeros((), device=processes.device)
         self.turns = turns
         self._streak = dict.fromkeys(turns, 0)
-        self.reset()
+        kind = {"dtype": torch.float64, "device": processes.device}
+        self._sums = {player: torch.zeros(len(own), **kind) for player, own in self.scalars.items()}
+        self._moves = {turn: torch.zeros(2, **kind) for turn in turns}  # gradient norm, skipped
+        self._turns = dict.fromkeys(turns, 0)
 
     def reset(self) -> None:
         """Start from zero."""
-        kind = {"dtype": torch.float64, "device": self.processes.device}
-        self._sums = {player: torch.zeros(len(own), **kind) for player, own in self.scalars.items()}
-        self._moves = {turn: torch.zeros(2, **kind) for turn in self.turns}  # gradient norm, skipped
+        for tensor in self.tensors:
+            tensor.zero_()
         self._turns = dict.fromkeys(self.turns, 0)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What turns add to: the same tensors throughout the run."""
+        return [*self._sums.values(), *self._moves.values()]
 
     @torch.no_grad()
     def add(self, player: str, terms: Terms) -> None:
@@ -88,9 +95,12 @@ class Meter:
         assert terms.penalty is not None
         self._sums[player][names.index(f"{player}/penalty")] += terms.penalty
 
-    def moved(self, turn: str, gradient_norm: Tensor, skipped: Tensor) -> None:
-        """Add the end of a turn."""
+    def count(self, turn: str) -> None:
+        """Count a turn, on the host."""
         self._turns[turn] += 1
+
+    def moved(self, turn: str, gradient_norm: Tensor, skipped: Tensor) -> None:
+        """Add the end of a turn, on the device."""
         finite = torch.nan_to_num(gradient_norm, nan=0.0, posinf=0.0, neginf=0.0)
         self._moves[turn] += torch.stack([finite, skipped])
 
@@ -100,7 +110,7 @@ class Meter:
         One reduction. Raises Diverged after `IN_A_ROW` skipped moves of a player.
         """
         with purpose("metrics"):
-            values = self.processes.sum(torch.cat([*self._sums.values(), *self._moves.values()])).tolist()
+            values = self.processes.sum(torch.cat(self.tensors)).tolist()
         names = [scalar.name for own in self.scalars.values() for scalar in own]
         sums = dict(zip(names, values, strict=False))
         moves = dict(zip(self._moves, zip(*[iter(values[len(names) :])] * 2, strict=True), strict=True))

@@ -1,8 +1,7 @@
 """A player: a network, how its gradients are reduced, and its optimizer. It moves alone."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -38,10 +37,10 @@ class Player(Generic[N]):
         """Those that move: all but what was frozen before."""
         key = f"{'generator' if isinstance(network, Generator) else 'discriminator'}_optimizer"
         self.optimizer = optimizer.assemble(moving, numbers, key)
-        self.gradient_norm = torch.zeros((), device=processes.device)
-        """[]: of the last move, before clipping."""
-        self.skipped = torch.zeros((), device=processes.device)
-        """[]: 1 where the last move was skipped, because a gradient was not finite; else 0."""
+        self.gradient_norm = torch.zeros((), device=processes.device, dtype=processes.dtype)
+        """[]: of the last move, before clipping. The same tensor throughout the run."""
+        self.skipped = torch.zeros((), device=processes.device, dtype=processes.dtype)
+        """[]: 1 where the last move was skipped, because a gradient was not finite; else 0. The same tensor too."""
         self.rehearsing = False
         """Whether its turns end without a move."""
         self.moves = 0
@@ -49,26 +48,19 @@ class Player(Generic[N]):
         self._layers_that_move = [
             layer for layer in network.modules() if isinstance(layer, Moves) and not _frozen(layer)
         ]
-        self._rest()
+        self.rest()
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """On entry its parameters require gradients; on exit it moves, and they require none again."""
+    def begin(self) -> None:
+        """From now on its parameters require gradients, and have none."""
         for parameter in self.parameters:
+            parameter.grad = None
             parameter.requires_grad_(True)
-        try:
-            yield
-            self.reduction.finish()
-            if not self.rehearsing:
-                self._move()
-        finally:
-            self._rest()
 
     @torch.no_grad()
-    def _move(self) -> None:
+    def move(self) -> None:
+        """One step along the gradients, which are the global ones."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         assert len(gradients) == len(self.parameters), "every parameter takes part in every turn"
-        self.moves += 1
         scaler = self.processes.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -77,15 +69,27 @@ class Player(Generic[N]):
             factor = (self.recipe.clip / (norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, factor)
         # Gradients are equal on all ranks, so all decide alike. They decide on the device: nothing is read back.
-        self.gradient_norm = norm
-        self.skipped = 1 - norm.isfinite().to(norm.dtype)
+        self.gradient_norm.copy_(norm)
+        self.skipped.copy_(1 - norm.isfinite().to(norm.dtype))
         self.recipe.step(self.optimizer, self.skipped)  # not the scaler's: one rule decides what is skipped
         if scaler is not None:
             scaler.update()
         for layer in self._layers_that_move:
             layer.after_move()
 
-    def _rest(self) -> None:
+    def tensors(self) -> list[Tensor]:
+        """All that a turn changes besides the network. What the optimizer keeps is created where it is not there."""
+        if not self.optimizer.state:
+            self.begin()
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            self.recipe.step(self.optimizer, torch.ones_like(self.skipped))
+            self.rest()
+        kept = [t for own in self.optimizer.state.values() for t in own.values() if isinstance(t, Tensor)]
+        return [*kept, *self.reduction.gradients, self.gradient_norm, self.skipped]
+
+    def rest(self) -> None:
+        """Its parameters require no gradients, and have none."""
         for parameter in self.parameters:
             parameter.grad = None
             parameter.requires_grad_(False)

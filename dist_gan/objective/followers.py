@@ -4,7 +4,7 @@ The Part stays frozen and has pure functions; `Follower` is its runtime twin and
 observations of all samples become a mean over the global batch, equal bit for bit on any number of processes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -34,19 +34,20 @@ class Follower:
     def __init__(self, part: Follows, device: torch.device) -> None:
         self.part = part
         self.values: dict[str, Tensor] = {k: v.double().to(device) for k, v in part.initial_state().items()}
-        self.sums: Tensor | None = None
-        """int64 [2]: this process's observations of this turn, as of `fixed_point`; None where there were none."""
-
-    def observe(self, sums: Tensor) -> None:
-        """Add the observations of one microbatch: sums int64 [2], as of `fixed_point`."""
-        self.sums = sums if self.sums is None else self.sums + sums
+        """The same tensors throughout the run, as `sums`."""
+        self.sums = torch.zeros(2, dtype=torch.int64, device=device)
+        """int64 [2]: this process's observations of this turn, as of `fixed_point`; of all processes, once they are
+        added."""
 
     @torch.no_grad()
-    def settle(self, sums: Tensor, moved: Tensor) -> None:
-        """The end of the turn. sums: int64 [2] of all processes; moved: [], 0 where the player skipped its move."""
-        self.sums = None
-        for name, value in self.part.follow(self.values, mean_of(sums), sums[1].double()).items():
-            self.values[name] = torch.where(moved.bool(), value, self.values[name])
+    def settle(self, moved: Tensor) -> None:
+        """The end of the turn, where `sums` are those of all processes. moved: [], 0 where the player skipped its
+        move."""
+        follows = moved.bool() & (self.sums[1] > 0)
+        followed = self.part.follow(self.values, mean_of(self.sums), self.sums[1].double())
+        for name, value in followed.items():
+            self.values[name].copy_(torch.where(follows, value, self.values[name]))
+        self.sums.zero_()
 
     def state(self) -> dict[str, Tensor]:
         """The values, by name."""
@@ -54,7 +55,8 @@ class Follower:
 
     def load(self, state: State) -> None:
         """The inverse of `state`."""
-        self.values = {name: state[name].to(old.device, copy=True) for name, old in self.values.items()}
+        for name, own in self.values.items():
+            own.copy_(state[name])
 
 
 class Followers:
@@ -72,19 +74,29 @@ class Followers:
     def observe(self, name: str, values: Tensor) -> None:
         """Add one microbatch's observations [N], where the Part has a state."""
         if name in self.members:
-            self.members[name].observe(fixed_point(values))
+            self.members[name].sums += fixed_point(values)
 
-    def settle(self, moved: Tensor, *, rehearsing: bool = False) -> None:
-        """The end of a turn: one reduction of integers, if anything was observed. In a rehearsal it is forgotten."""
-        seen = [follower for follower in self.members.values() if follower.sums is not None]
-        if rehearsing:
-            for follower in seen:
-                follower.sums = None
-        elif seen:
+    def communicate(self, names: Sequence[str]) -> None:
+        """Add the observations of all processes: one reduction of integers, where there are some."""
+        seen = [self.members[name] for name in names]
+        if seen and self.processes.count > 1:
             with purpose("followers"):
-                total = self.processes.sum(torch.stack([f.sums for f in seen if f.sums is not None]))
+                total = self.processes.sum(torch.stack([follower.sums for follower in seen]))
             for follower, sums in zip(seen, total.unbind(), strict=True):
-                follower.settle(sums, moved)
+                follower.sums.copy_(sums)
+
+    def settle(self, names: Sequence[str], moved: Tensor, *, rehearsing: bool = False) -> None:
+        """The end of a turn in which these observed. In a rehearsal it is forgotten."""
+        for follower in (self.members[name] for name in names):
+            if rehearsing:
+                follower.sums.zero_()
+            else:
+                follower.settle(moved)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that they remember: the same tensors throughout the run."""
+        return [tensor for each in self.members.values() for tensor in (*each.values.values(), each.sums)]
 
 
 def has_state(part: Any) -> bool:

@@ -1,0 +1,221 @@
+"""How a turn's functions of tensors run: one kernel after the other as the host starts them, or as a graph that a GPU
+was given once and plays again.
+
+A graph repeats the same kernels at the same addresses. So what goes in is copied to tensors that stay where they are
+(`hold`, and whatever is filled in from outside), and what comes out stays in such tensors too.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dist_gan.data.source import Batch
+from dist_gan.distributed.processes import Processes
+from dist_gan.randomness import Ordinals
+
+Function = Callable[[], object]
+"""Changes tensors that stay where they are, and nothing else. What it returns is not used."""
+StateOf = Callable[[], Sequence[Tensor]]
+"""All tensors that any of the functions changes."""
+MOST = 0.25
+"""How far what a graph does may be from what the same kernels do one by one: the mean over tensors, as a part of each
+one's change. They are equal to the bit where the kernels are the same ones; a wrong graph is off by a whole change."""
+
+
+class Runner(Protocol):
+    """Runs the parts of a turn. The same key means the same work: whatever differs is in tensors."""
+
+    watched: bool
+    """Whether hooks of layers are called in every turn."""
+    flat: bool
+    """Whether gradients must be in tensors that stay where they are, without DDP."""
+
+    def hold(self, batch: Batch) -> Batch:
+        """`batch` as it is given to functions."""
+
+    def play(
+        self,
+        key: str,
+        gradients: Function,
+        communicate: Function,
+        begin: Function,
+        move: Function,
+        state: StateOf,
+    ) -> None:
+        """A whole turn: these functions in this order. `begin` is for the host, and called each time."""
+
+    def run(self, key: str, function: Function, state: StateOf) -> None:
+        """Run one function."""
+
+    def forget(self) -> None:
+        """Tensors that functions read or change are others now."""
+
+
+class Eager:
+    """As they are written."""
+
+    watched = True
+
+    def __init__(self, *, flat: bool = False) -> None:
+        self.flat = flat
+
+    def hold(self, batch: Batch) -> Batch:
+        return batch
+
+    def play(
+        self,
+        key: str,
+        gradients: Function,
+        communicate: Function,
+        begin: Function,
+        move: Function,
+        state: StateOf,
+    ) -> None:
+        gradients()
+        communicate()
+        begin()
+        move()
+
+    def run(self, key: str, function: Function, state: StateOf) -> None:
+        function()
+
+    def forget(self) -> None:
+        pass
+
+
+class Capture(Protocol):
+    """Makes graphs."""
+
+    def warm_up(self, function: Function) -> None:
+        """Run `function` as it will run while it is captured."""
+
+    def capture(self, function: Function) -> Callable[[], None]:
+        """Record what `function` does, without doing it; returns what does it.
+
+        Raises:
+            RuntimeError: it does something that a graph cannot hold.
+        """
+
+
+class Graphs:
+    """Each function as a graph, captured when its key comes for the first time, and compared then with what it does
+    one kernel after the other. Where that fails it runs as it is written from then on, on all processes."""
+
+    watched = False
+    flat = True
+
+    def __init__(self, capture: Capture, processes: Processes, report: Callable[[str], None]) -> None:
+        """`report`: called with the reason for each key of which no graph can be made."""
+        self._capture = capture
+        self._processes = processes
+        self._report = report
+        self._graphs: dict[str, Callable[[], None] | None] = {}
+        self._held: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self.differences: dict[str, float] = {}
+        """By key: how far a graph was from the same kernels one by one when it was played for the first time (see
+        `MOST`); 0: equal to the bit."""
+
+    def hold(self, batch: Batch) -> Batch:
+        """Its tensors are the same for all batches of one shape."""
+        assert isinstance(batch.ordinals, range)
+        kind = (batch.images.shape, batch.images.dtype, batch.labels.shape)
+        if kind not in self._held:
+            first = torch.zeros((), dtype=torch.int64, device=batch.images.device)
+            self._held[kind] = (torch.empty_like(batch.images), torch.empty_like(batch.labels), first)
+        images, labels, first = self._held[kind]
+        images.copy_(batch.images)
+        labels.copy_(batch.labels)
+        start = torch.tensor(batch.ordinals.start, pin_memory=first.device.type == "cuda")
+        first.copy_(start, non_blocking=True)
+        return Batch(images, labels, Ordinals(first, len(batch.ordinals)))
+
+    def play(
+        self,
+        key: str,
+        gradients: Function,
+        communicate: Function,
+        begin: Function,
+        move: Function,
+        state: StateOf,
+    ) -> None:
+        """One graph where nothing is sent, else one before it is sent and one after."""
+        if self._processes.count == 1:
+
+            def whole() -> None:
+                gradients()
+                communicate()
+                move()
+
+            begin()
+            self.run(key, whole, state)
+            return
+        self.run(f"{key}: gradients", gradients, state)
+        communicate()
+        begin()
+        self.run(f"{key}: move", move, state)
+
+    def run(self, key: str, function: Function, state: StateOf) -> None:
+        if key not in self._graphs:
+            self._graphs[key] = self._made(key, function, state)
+        graph = self._graphs[key]
+        if graph is None:
+            function()
+        else:
+            graph()
+
+    def forget(self) -> None:
+        self._graphs.clear()
+
+    def _made(self, key: str, function: Function, state: StateOf) -> Callable[[], None] | None:
+        """A graph that was seen to do what `function` does, or None. Everything is as before when it returns."""
+        graph, problem = None, ""
+        with undone(state()) as (tensors, before):
+            try:
+                for _ in range(2):  # the second time, nothing is set up any more
+                    _set(tensors, before)
+                    self._capture.warm_up(function)
+                expected = [tensor.clone() for tensor in tensors]
+                _set(tensors, before)
+                graph = self._capture.capture(function)
+                graph()
+                self.differences[key] = apart = _apart(before, expected, tensors)
+                if not apart <= MOST:
+                    problem = f"it differs from the same kernels one by one: {apart:.2g} of a change"
+            except RuntimeError as error:
+                problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if self._processes.any(bool(problem)):
+            self._report(f"speed: no graph of {key}, which runs eagerly: {problem or 'it failed on another process'}")
+            return None
+        return graph
+
+
+@contextmanager
+def undone(tensors: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+    """Afterwards these tensors are as before, whatever the block does with them. Gives them, and copies of what they
+    were."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield tensors, before
+    finally:
+        _set(tensors, before)
+
+
+@torch.no_grad()
+def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+@torch.no_grad()
+def _apart(before: Sequence[Tensor], expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The mean over all tensors that change of |found - expected| / |expected - before|, each at most 1."""
+    parts = [0.0]
+    for old, right, new in zip(before, expected, found, strict=True):
+        a, b, c = (tensor.double().nan_to_num() for tensor in (old, right, new))
+        change, error = (b - a).norm(), (c - b).norm()
+        if change + error > 0:
+            parts.append(float((error / change).clamp(max=1)))
+    return sum(parts) / max(1, len(parts) - 1)
