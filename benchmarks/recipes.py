@@ -216,9 +216,8 @@ def _played(ours: Ours) -> list[Drawn]:
         taken = list(islice(batches, game.discriminator_turns))
         for number, batch in enumerate(taken):
             turns = [turn for turn, _ in game._turns_on(number) if not turn.alone]
-            bits = game._draw(batch, turns)
             for turn in turns:
-                own = turn.bits(bits)[MAKES[turn.player]]
+                own = game.gradients.draw(turn, batch)[MAKES[turn.player]]
                 made = latents_and_noise(own, game.generator.network.latent, game.processes.dtype)
                 labels = batch.labels if game.generator.network.classes else None
                 found.append(Drawn(batch.images, labels, *made))

@@ -141,7 +141,7 @@ def _read(arguments: Sequence[str]) -> tuple[Config | None, ConfigError | None, 
         config = configured(arguments)
     except ConfigError as error:
         return None, error, []
-    return config, None, check_launch(config.precision)
+    return config, None, check_launch(config.precision, config.speed)
 
 
 def _problem_raised(line: Line) -> Line:

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from dist_gan.config.explain import explain_mistakes
-from dist_gan.config.judging import best_metric, evaluation_mistakes, judged
+from dist_gan.config.judging import best_metric, judged
+from dist_gan.config.mistakes import mistakes
 from dist_gan.config.unwise import unwise
 from dist_gan.data import MNIST, AnySource
 from dist_gan.errors import ConfigError
 from dist_gan.metrics.any_metric import AnyMetric
 from dist_gan.metrics.metric import Metric
 from dist_gan.networks import MLP, AnyRecipe
-from dist_gan.objective.ada import ADA
 from dist_gan.objective.any_augment import AnyAugment
-from dist_gan.objective.augment import DiffAugment, NoAugment
+from dist_gan.objective.augment import NoAugment
 from dist_gan.objective.objective import Objective
-from dist_gan.objective.penalty import DifferencePenalty
 from dist_gan.optim.ema import EMA, Averages
 from dist_gan.optim.optimizers import Adam, AnyOptimizer
 from dist_gan.part import Part, PathText, free
 
 EXACT_MICROBATCH = 16
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
+Speed = Literal["auto", "eager", "graph", "compile"]
 
 
 class Track(Part):
@@ -107,6 +107,10 @@ class Config(Part):
     """Turns of D, each on a batch of its own, for each turn of G."""
     precision: Precision = "fp32"
     """fp64; fp32; tf32 (fp32 with TensorFloat-32 products, on a GPU); bf16 or fp16 mixed precision."""
+    speed: Speed = free("auto")
+    """How an update runs; the model is the same up to rounding. eager: kernel after kernel, as the host starts them;
+    graph: each turn as a CUDA graph, so that a GPU does not wait for the host; compile: networks compiled by torch's
+    inductor, all but what is differentiated twice. auto: graph on a GPU where it can be, else eager."""
     timeout: float = free(600, ge=5)
     """Seconds without progress after which a run is ended and the process at fault is named; also how long the
     processes may take to meet at the start."""
@@ -182,60 +186,15 @@ class Config(Part):
 
     def mistakes(self, world: int) -> list[str]:
         """Combinations that cannot work on `world` processes; each says what to change."""
-        found = self.data.mistakes(self.run) + self.networks.mistakes(self.data.shape)
-        if self.processes and self.processes != world:
-            found.append(
-                f"processes: {self.processes} expected, and the launcher started {world}. Use launch/local.sh or "
-                "launch/multi_node.sh (`accelerate launch --cpu --num_processes 2` starts one process), or set "
-                f"processes={world}"
-            )
-        each, multiple = self.used_microbatch, self.batch_multiple
-        if self.batch_size % (world * max(1, each)) or (each or self.batch_size // world) % multiple:
-            found.append(self._split_mistake(world, multiple))
-        if self.begin_from and self.resume not in ("auto", "never"):
-            found.append(
-                "begin_from: resume names a checkpoint too. begin_from begins another run from weights; resume goes on "
-                "with the same one. Set one of them"
-            )
-        if self.debug and world > 1:
-            found.append(f"debug: one process, and the launcher started {world}. Use launch/debug.sh")
-        labels = getattr(self.data, "labels", None)
-        if labels and not self.networks.is_conditional:
-            how = "networks.conditional=true" if self.networks.can_be_conditional else "other networks"
-            found.append(
-                f"data.labels: {self.networks.name} is not conditional, so labels would change nothing. Set {how}, or "
-                "data.labels=false"
-            )
-        if self.networks.is_conditional and not self.data.has_labels:
-            how = "Set data.labels=true too" if labels is False else f"{self.data.name} has no labels"
-            found.append(f"networks.conditional: these networks are given each sample's class. {how}")
-        for name, player in (("generator_optimizer", "G"), ("discriminator_optimizer", "D")):
-            moves_alone = any(p.of == player and p.alone for p in self.objective.penalties)
-            if getattr(getattr(self, name), "rescaled", False) and not moves_alone:
-                found.append(
-                    f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
-                    f"of {player} has alone=true. Leave it out"
-                )
-        shared = [p.name for p in self.objective.penalties if isinstance(p, DifferencePenalty) and p.used_share > 1]
-        if shared and self.networks.mixes_samples:
-            found.append(
-                f"objective.penalties: {', '.join(shared)} with a share: this D's logits depend on the other images of "
-                "a group, and a share has other groups. Set share=1"
-            )
-        if self.objective.fresh_reals and not self.objective.loss.pairs:
-            found.append(
-                f"objective.fresh_reals: {self.objective.loss.name} does not show real images to D in G's turn, so "
-                "fresh ones would change nothing but labels. Leave it out, or use a loss of pairs (relativistic)"
-            )
-        found += evaluation_mistakes(self)
-        if isinstance(self.augment, DiffAugment) and min(self.data.shape[1:]) < 8:
-            found.append("augment: diffaugment needs images of at least 8x8")
-        if isinstance(self.augment, ADA) and self.augment.recolors and self.data.shape[0] not in (1, 3):
-            found.append(
-                f"augment: the colors of ada need images with 1 or 3 channels, and these have {self.data.shape[0]}. "
-                "Set augment.pipe=bg"
-            )
-        return found
+        return mistakes(self, world)
+
+    def only_eager(self) -> str:
+        """Why a turn can only run as it is written; empty where there is no reason."""
+        if self.precision == "fp16":
+            return "the loss scale of fp16 changes on the host"
+        if not (self.generator_optimizer.skips and self.discriminator_optimizer.skips):
+            return "an optimizer does not decide on the device whether to skip a move"
+        return ""
 
     @property
     def judged(self) -> tuple[Metric, ...]:
@@ -249,31 +208,3 @@ class Config(Part):
     def unwise(self) -> list[str]:
         """What works, but most likely is not what was meant."""
         return unwise(self)
-
-    def _why_multiple(self) -> str:
-        groups, all_ = self.networks.batch_multiple, self.batch_multiple
-        causes = {"networks.group": groups > 1, "share of penalties": all_ > groups}
-        return ", ".join(cause for cause, holds in causes.items() if holds)
-
-    def _split_mistake(self, world: int, multiple: int) -> str:
-        if self.microbatch % multiple:
-            near = multiple * max(1, round(self.microbatch / multiple))
-            return (
-                f"microbatch: {self.microbatch} is no multiple of {multiple} ({self._why_multiple()}). The nearest is "
-                f"{near}; 0 is all of a process's part of the batch"
-            )
-        step = world * (self.used_microbatch or multiple)
-        each = self.used_microbatch or multiple
-        fitting = [n for n in range(1, self.batch_size // each + 1) if self.batch_size % (n * each) == 0]
-        nearest = sorted({max(step, self.batch_size // step * step), -(-self.batch_size // step) * step})
-        microbatches = f" in microbatches of {each}" if self.used_microbatch else ""
-        groups = f", each part in full groups of {multiple} ({self._why_multiple()})" if multiple > 1 else ""
-        counts = ", ".join(map(str, fitting)) or "none"
-        part = self.batch_size // world if self.batch_size % world == 0 else 0
-        sizes = [size for size in range(multiple, part + 1, multiple) if part % size == 0]
-        other = f" Or microbatch={min(sizes, key=lambda size: abs(size - each))}." if microbatches and sizes else ""
-        return (
-            f"batch_size: {self.batch_size} cannot be split over {world} processes{microbatches}{groups}. The nearest "
-            f"batch_size that can: {' or '.join(map(str, nearest))}.{other} Numbers of processes that it "
-            f"works with: {counts}"
-        )

@@ -27,7 +27,7 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_launch(precision: str) -> list[str]:
+def check_launch(precision: str, speed: str = "auto") -> list[str]:
     """What the launcher or the machine cannot do with this configuration; empty where there is nothing."""
     mistakes = [
         f"launch: ACCELERATE_USE_{kind} is set, and only DDP (or one process) can train two networks in one run. "
@@ -42,6 +42,8 @@ def check_launch(precision: str) -> list[str]:
     ]
     if precision == "fp16" and not has_gpu():
         mistakes.append("precision: fp16 needs a GPU, and this process has none. Use precision=fp32")
+    if speed == "graph" and not has_gpu():
+        mistakes.append("speed: graph needs a GPU, and this process has none. Use speed=auto")
     return mistakes
 
 

@@ -11,11 +11,11 @@ class CudaCapture:
     """CUDA graphs, on a stream of their own. They share one pool of memory: they never run at the same time, and
     nothing is read from it after one has ended."""
 
-    def __init__(self, device: torch.device, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """`optimizers`: those whose steps are captured."""
+    def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._optimizers = optimizers
+        self.optimizers: Sequence[torch.optim.Optimizer] = ()
+        """Those whose steps are captured."""
 
     def warm_up(self, function: Function) -> None:
         """On the stream of the capture, so that what a stream or a thread sets up once is there."""
@@ -31,7 +31,7 @@ class CudaCapture:
             RuntimeError: CUDA or torch refuses to capture something in `function`.
         """
         graph = torch.cuda.CUDAGraph()
-        groups = [group for each in self._optimizers for group in each.param_groups if "capturable" in group]
+        groups = [group for each in self.optimizers for group in each.param_groups if "capturable" in group]
         for group in groups:  # torch insists on it, though its fused kernels are the same with and without
             group["capturable"] = True
         try:

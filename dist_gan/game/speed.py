@@ -1,8 +1,8 @@
-"""How a turn's functions of tensors run: one kernel after the other as the host starts them, or as a graph that a GPU
-was given once and plays again.
+"""How a turn's functions of tensors run: as they are written, or prepared once and repeated (as a graph that a GPU
+plays again, or with compiled networks).
 
-A graph repeats the same kernels at the same addresses. So what goes in is copied to tensors that stay where they are
-(`hold`, and whatever is filled in from outside), and what comes out stays in such tensors too.
+What is repeated works at the same addresses. So what goes in is copied to tensors that stay where they are (`hold`, and
+whatever is filled in from outside), and what comes out stays in such tensors too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,9 @@ Function = Callable[[], object]
 StateOf = Callable[[], Sequence[Tensor]]
 """All tensors that any of the functions changes."""
 MOST = 0.25
-"""How far what a graph does may be from what the same kernels do one by one: the mean over tensors, as a part of each
-one's change. They are equal to the bit where the kernels are the same ones; a wrong graph is off by a whole change."""
+"""How far what is repeated may be from what is written: the mean over tensors, as a part of each one's change. A graph
+is equal to the bit where its kernels are the same ones, and rounding may turn around a gradient that is zero but for
+rounding; a wrong graph is off by a whole change."""
 
 
 class Runner(Protocol):
@@ -87,36 +88,35 @@ class Eager:
 
 
 class Capture(Protocol):
-    """Makes graphs."""
+    """Prepares functions to be repeated."""
 
     def warm_up(self, function: Function) -> None:
-        """Run `function` as it will run while it is captured."""
+        """Run `function` as it is written, where and how it will be captured."""
 
     def capture(self, function: Function) -> Callable[[], None]:
-        """Record what `function` does, without doing it; returns what does it.
+        """Returns what does the same as `function`; does nothing of it yet.
 
         Raises:
-            RuntimeError: it does something that a graph cannot hold.
+            RuntimeError: it does something that cannot be repeated so. What is returned may raise it too.
         """
 
 
-class Graphs:
-    """Each function as a graph, captured when its key comes for the first time, and compared then with what it does
-    one kernel after the other. Where that fails it runs as it is written from then on, on all processes."""
+class Repeated:
+    """Each function is captured when its key comes for the first time, and compared then with what it does as it is
+    written. Where that fails it runs as it is written from then on, on all processes."""
 
     watched = False
     flat = True
 
     def __init__(self, capture: Capture, processes: Processes, report: Callable[[str], None]) -> None:
-        """`report`: called with the reason for each key of which no graph can be made."""
+        """`report`: called with the reason for each key that runs as it is written."""
         self._capture = capture
         self._processes = processes
         self._report = report
-        self._graphs: dict[str, Callable[[], None] | None] = {}
+        self._captured: dict[str, Callable[[], None] | None] = {}
         self._held: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
         self.differences: dict[str, float] = {}
-        """By key: how far a graph was from the same kernels one by one when it was played for the first time (see
-        `MOST`); 0: equal to the bit."""
+        """By key: how far the first repetition was from what is written (see `MOST`); 0: equal to the bit."""
 
     def hold(self, batch: Batch) -> Batch:
         """Its tensors are the same for all batches of one shape."""
@@ -141,7 +141,7 @@ class Graphs:
         move: Function,
         state: StateOf,
     ) -> None:
-        """One graph where nothing is sent, else one before it is sent and one after."""
+        """In one piece where nothing is sent, else in one before and one after."""
         if self._processes.count == 1:
 
             def whole() -> None:
@@ -158,20 +158,16 @@ class Graphs:
         self.run(f"{key}: move", move, state)
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
-        if key not in self._graphs:
-            self._graphs[key] = self._made(key, function, state)
-        graph = self._graphs[key]
-        if graph is None:
-            function()
-        else:
-            graph()
+        if key not in self._captured:
+            self._captured[key] = self._made(key, function, state)
+        (self._captured[key] or function)()
 
     def forget(self) -> None:
-        self._graphs.clear()
+        self._captured.clear()
 
     def _made(self, key: str, function: Function, state: StateOf) -> Callable[[], None] | None:
-        """A graph that was seen to do what `function` does, or None. Everything is as before when it returns."""
-        graph, problem = None, ""
+        """What was seen to do the same as `function`, or None. Everything is as before when it returns."""
+        captured, problem = None, ""
         with undone(state()) as (tensors, before):
             try:
                 for _ in range(2):  # the second time, nothing is set up any more
@@ -179,17 +175,17 @@ class Graphs:
                     self._capture.warm_up(function)
                 expected = [tensor.clone() for tensor in tensors]
                 _set(tensors, before)
-                graph = self._capture.capture(function)
-                graph()
+                captured = self._capture.capture(function)
+                captured()
                 self.differences[key] = apart = _apart(before, expected, tensors)
                 if not apart <= MOST:
-                    problem = f"it differs from the same kernels one by one: {apart:.2g} of a change"
+                    problem = f"what was captured does something else ({apart:.2g} of the change is wrong)"
             except RuntimeError as error:
                 problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if self._processes.any(bool(problem)):
-            self._report(f"speed: no graph of {key}, which runs eagerly: {problem or 'it failed on another process'}")
+            self._report(f"speed: {key} runs eagerly: {problem or 'it could not be captured on another process'}")
             return None
-        return graph
+        return captured
 
 
 @contextmanager

@@ -7,7 +7,7 @@ and moves nothing.** Random numbers come in as bits (`noise_bits`). A state that
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,11 @@ class Discriminator(nn.Module, ABC):
     @abstractmethod
     def logits(self, images: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor:
         """What `forward` returns."""
+
+
+def uncompiled(network: Any) -> Any:
+    """A network (or what else makes images or logits) as it is written, for what is differentiated twice."""
+    return network if getattr(network, "_compiled_call_impl", None) is None else network._call_impl
 
 
 class Networks(NamedTuple):

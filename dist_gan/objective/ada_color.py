@@ -31,7 +31,8 @@ def recoloring(of: Coloring, draws: Draws, channels: int) -> Tensor:
     zero = torch.zeros_like(draws.normal("brightness")[:, 0])
     unit = torch.eye(4, dtype=zero.dtype, device=zero.device)
     luma = torch.full_like(unit, 1 / 3)  # the projection to the gray axis
-    luma[3] = luma[:, 3] = 0
+    luma[3].zero_()
+    luma[:, 3].zero_()
     found = unit.expand(len(zero), 4, 4)
     if on := of.multiplier("brightness"):
         b = draws.chosen("brightness", on, draws.normal("brightness")[:, 0] * of.brightness_std, 0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dist_gan.errors import ConfigError
+from dist_gan.networks.base import uncompiled
 from dist_gan.objective.augment import Augment
 from dist_gan.objective.followers import State
 from dist_gan.objective.penalty import DifferencePenalty, ImagePenalty, Penalty, Sight
@@ -87,7 +88,13 @@ def look(
         images, bits = kinds[kind]
         sight.images[kind] = images.detach().requires_grad_()
         again = partial(
-            see, D, condition=given.condition, bits=bits, augment=augment, state=state, full_precision=kind in full
+            see,
+            uncompiled(D),
+            condition=given.condition,
+            bits=bits,
+            augment=augment,
+            state=state,
+            full_precision=kind in full,
         )
         sight.again[kind] = again
         sight.logits[kind] = again(sight.images[kind])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dist_gan.networks.base import Discriminator, Generator
+from dist_gan.networks.base import Discriminator, Generator, uncompiled
 from dist_gan.objective.augment import NOTHING, Augment
 from dist_gan.objective.followers import State
 from dist_gan.objective.looking import Bits, Due, Kinds, Microbatch, Sees, look, see, sum_of
@@ -179,6 +179,7 @@ def _made(
     """The images of `latents`, and what penalties differentiate by: the latents, or a styled generator's styles."""
     if not penalized:
         return G(latents, condition, noise), latents
+    G = uncompiled(G)
     if styled:
         images, styles = G(latents, condition, noise, with_styles=True)
         return images, styles

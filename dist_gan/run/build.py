@@ -1,13 +1,18 @@
 """From a config to its objects: the batches and the game."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from dist_gan.config.schema import Config
 from dist_gan.data import Dataset, Stream
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
+from dist_gan.game.compiled import CompiledNetworks
+from dist_gan.game.cuda_graphs import CudaCapture
 from dist_gan.game.game import Game, Watch
 from dist_gan.game.meter import Scalar
+from dist_gan.game.speed import Eager, Repeated
 from dist_gan.networks.freezing import freeze_first
 from dist_gan.shapes import DataShape
 
@@ -44,11 +49,16 @@ def game_of(
     dataset: Dataset,
     scalars: Sequence[Scalar] = (),
     watch: Watch | None = None,
+    report: Callable[[str], None] = warnings.warn,
 ) -> Game:
-    """The game that `config` describes, before its first update."""
+    """The game that `config` describes, before its first update. `report`: called where a turn cannot run as `speed`
+    asks for."""
     networks = config.networks.build(shape_of(config, dataset), config.seed)
     freeze_first(networks.discriminator, config.freeze_discriminator_layers)
-    return Game(
+    speed, _ = used_speed(config, processes)
+    cuda = CudaCapture(processes.device) if speed == "graph" else None
+    capture = cuda or (CompiledNetworks(networks) if speed == "compile" else None)
+    game = Game(
         processes,
         networks,
         config.objective,
@@ -64,4 +74,19 @@ def game_of(
         scalars=scalars,
         watch=watch,
         guard="always" if watch else "first",
+        runner=Repeated(capture, processes, report) if capture else Eager(),
     )
+    if cuda:
+        cuda.optimizers = [player.optimizer for player in game.players.values()]
+    return game
+
+
+def used_speed(config: Config, processes: Processes) -> tuple[Literal["eager", "graph", "compile"], str]:
+    """How the updates of a run run, and why in no other way; empty where nothing stands in the way."""
+    if config.debug:
+        return "eager", "debug mode watches every turn"
+    if config.speed != "auto":
+        return config.speed, ""
+    if why := config.only_eager():
+        return "eager", why
+    return ("graph", "") if processes.device.type == "cuda" else ("eager", "")

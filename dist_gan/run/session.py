@@ -111,7 +111,7 @@ def train(
     """
     if data is not None:
         config = config.model_copy(update={"data": given(data, labels, class_names, flip=config.data.flip)})
-    if mistakes := config.mistakes(world()[1]) + check_launch(config.precision):
+    if mistakes := config.mistakes(world()[1]) + check_launch(config.precision, config.speed):
         raise ConfigError("\n".join(mistakes))
     around = _Around(events, scalars, owns_process)
     with preserved(), accelerate_preserved():
@@ -229,7 +229,7 @@ def _begun(
     console: Console,
 ) -> tuple[Game, ResumePoint]:
     """The game as it is where the run goes on or begins, and that point."""
-    game = game_of(config, processes, dataset, around.scalars, around.watch)
+    game = game_of(config, processes, dataset, around.scalars, around.watch, console.warn)
     if start.checkpoint is not None:
         read = restore(game, start.checkpoint, processes)
         if around.watch:

@@ -12,6 +12,7 @@ from dist_gan.data import Dataset
 from dist_gan.distributed.processes import Processes
 from dist_gan.formatting import duration, plural
 from dist_gan.game.game import Game
+from dist_gan.run.build import used_speed
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.listing import checkpoints_in
 from dist_gan.run.records import RunRecords
@@ -56,6 +57,7 @@ def show_start(
     classes = f", {plural(len(dataset.classes), 'class')}" if dataset.classes else ""
     if start.parent and not start.images_seen:
         images += f", beginning from {start.parent['checkpoint']}"
+    speed, why = used_speed(config, processes)
     rows = [
         ("device", processes.describe()),
         (
@@ -64,6 +66,7 @@ def show_start(
             + microbatches,
         ),
         ("precision", config.precision + (", exact" if config.exact else "")),
+        *([("speed", f"{speed}: {why}" if why else speed)] if why or speed != "eager" else []),
         ("networks", f"{config.networks.name}: G {counts['G']:,} and D {counts['D']:,} parameters"),
         ("objective", " + ".join([config.objective.loss.name, *(p.name for p in config.objective.penalties)])),
         ("data", f"{config.data.name}: {len(dataset):,} images of {shape}{classes}"),

@@ -7,6 +7,7 @@ import pytest
 
 from dist_gan.distributed.processes import Processes
 from tests.support import tiny
+from tests.support.ranks import REPEATED
 
 pytestmark = pytest.mark.slow
 Ranks = Callable[..., Any]
@@ -102,3 +103,19 @@ def test_every_mutation_is_caught(ranks: Ranks, double: Processes) -> None:
     assert proved(found.pop("none"))
     assert len(found) == 7
     assert [name for name, seen in found.items() if proved(seen)] == []
+
+
+def test_repeated_turns_on_two_processes(ranks: Ranks, double: Processes) -> None:
+    """Gradients in one all-reduce that is no part of what is repeated; the model of one process; resumed to the bit."""
+    found = ranks("repeated")
+    assert len(found) == 4
+    for name, seen in found.items():
+        case, exact = name.removesuffix(", exact"), name.endswith("exact")
+        alone = tiny.play(tiny.game(double, **REPEATED[case]), 6)
+        assert tiny.difference(seen["state"], tiny.state(alone)) < (1e-9 if exact else EXACT), name
+        assert seen["resumed"], name
+        assert seen["equal"], name
+        assert not seen["reports"], name
+        if case == "lazy penalties" and not exact:
+            D, G = (sum(p.numel() for p in player.parameters) for player in (alone.discriminator, alone.generator))
+            assert is_one_reduction_each(seen["calls"], D, G, width=8)

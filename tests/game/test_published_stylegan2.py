@@ -19,9 +19,8 @@ def update_in_their_order(game: Game, variant: Variant, number: int) -> None:
     given = batch(variant, number)
     every = {"G": 1, "G alone": G_INTERVAL, "D": 1, "D alone": D_INTERVAL}
     turns = [game.turns[name] for name, interval in every.items() if number % interval == 0]
-    bits = game._draw(given, turns)
     for turn in turns:
-        game.play(turn, given, bits, game.images_seen)
+        game.play(turn, given, game.images_seen)
     game.images_seen += BATCH
     weight = game.average.recipe.weight(game.images_seen, BATCH)
     game.average.follow(torch.tensor(weight, dtype=torch.float64))

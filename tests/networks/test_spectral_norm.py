@@ -74,7 +74,7 @@ def test_it_moves_once_with_each_real_move(processes: Processes, monkeypatch: py
     for player in game.players.values():
         player.rehearsing = True
     batch = next(tiny.batches(processes))
-    game.play(game.turns["D"], batch, game._draw(batch, [game.turns["D"]]), 0)
+    game.play(game.turns["D"], batch, 0)
     assert moved == [], "a rehearsal moves nothing"
     for player in game.players.values():
         player.rehearsing = False

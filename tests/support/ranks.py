@@ -12,11 +12,14 @@ from dist_gan.distributed.launch import leave
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import Averaged
 from dist_gan.distributed.traffic import Traffic
-from dist_gan.game import game as game_module
+from dist_gan.game import gradients as gradients_module
 from dist_gan.game.game import Game, Turn
+from dist_gan.game.speed import Repeated
+from dist_gan.objective.objective import Objective
 from dist_gan.randomness import draw
-from tests.support import judged, tiny
+from tests.support import judged, own_parts, tiny
 from tests.support.commands import train
+from tests.support.recorded import Recorded
 from tests.support.runs import SMALL
 
 
@@ -96,6 +99,35 @@ def resumed(processes: Processes) -> dict[str, Any]:
     second.warm_up_reduction(tiny.batches(processes, second.images_seen))
     tiny.play(second, 3)
     return {"whole": tiny.digest(tiny.state(whole)), "resumed": tiny.digest(tiny.state(second))}
+
+
+def repeated(processes: Processes) -> dict[str, Any]:
+    """Turns that were captured: states after six updates, resumed in the middle or not, and what an update sends."""
+    found: dict[str, Any] = {}
+    for name, options in REPEATED.items():
+        for exact in (False, True):
+            own = Processes("fp64", exact=exact)
+            reports: list[str] = []
+
+            def made(own: Processes = own, options: Any = options, reports: list[str] = reports) -> Game:
+                return tiny.game(own, **options, microbatch=8, runner=Repeated(Recorded(), own, reports.append))
+
+            whole = tiny.play(made(), 5)
+            with Traffic() as counted:
+                tiny.play(whole, 1)
+            first = tiny.play(made(), 3)
+            saved = {file: {k: v.clone() for k, v in state.items()} for file, state in first.state().items()}
+            second = made()
+            second.load(saved, first.images_seen)
+            tiny.play(second, 3)
+            found[f"{name}, exact" if exact else name] = {
+                "state": tiny.state(whole),
+                "resumed": tiny.digest(tiny.state(second)) == tiny.digest(tiny.state(whole)),
+                "equal": equal_everywhere(own, whole),
+                "calls": [tuple(call) for call in counted.calls],
+                "reports": reports,
+            }
+    return found
 
 
 def mutated(processes: Processes) -> dict[str, Any]:
@@ -186,6 +218,13 @@ def _static_graph(self: Processes, network: Any, *, reduced: bool) -> Any:
     return wrapped
 
 
+REPEATED: dict[str, dict[str, Any]] = {
+    "lazy penalties": {"recipe": tiny.MLP_DROPOUT, "objective": tiny.LAZY},
+    "followers": {
+        "objective": Objective.model_construct(penalties=(own_parts.PathLength(every=2 * tiny.BATCH),)),
+        "augment": own_parts.Controlled(),
+    },
+}
 _play = Game.play
 _wrap = Processes.wrap
 MUTATIONS = {
@@ -196,7 +235,7 @@ MUTATIONS = {
     "no_sync on the backward only": _patch(Averaged, "around", _no_sync_on("backward")),
     "static_graph with a lazy penalty": _patch(Processes, "wrap", _static_graph),
     "the default sampler": _patch(Stream, "_permute", _default_sampler),
-    "noise by rank": _patch(game_module, "draw", _by_rank),
+    "noise by rank": _patch(gradients_module, "draw", _by_rank),
 }
 
 if __name__ == "__main__":

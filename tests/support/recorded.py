@@ -72,17 +72,16 @@ class _Recorder(TorchDispatchMode):
         writes, views = _aliases(func)
         if writes:
             for tensor in _written(func, args, kwargs):
-                address = tensor.untyped_storage().data_ptr()
+                address = _address(tensor)
                 if address not in self._own and address not in self._written:
                     everything = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())  # type: ignore[call-overload]
                     self._written[address] = (everything, everything.clone())
         found = func(*args, **kwargs)
         made = [] if writes or views else [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
         # An operator without an alias in its schema may return what it was given (contiguous, to).
-        given = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        made = [tensor for tensor in made if tensor.untyped_storage().data_ptr() not in given]
-        for tensor in made:
-            self._own[tensor.untyped_storage().data_ptr()] = tensor
+        given = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        made = [tensor for tensor in made if _address(tensor) not in given]
+        self._own |= {_address(tensor): tensor for tensor in made if _address(tensor)}
         if not views:
             self._calls.append((func, args, kwargs, made))
         return found
@@ -100,13 +99,22 @@ class _Recorder(TorchDispatchMode):
                 if made:
                     leaves = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
                     for own, new in zip(made, leaves, strict=True):
-                        own.copy_(new)
+                        if _address(own):
+                            own.copy_(new)
         self._spoil()
 
     def _spoil(self) -> None:
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             for tensor in self._own.values():
                 tensor.fill_(float("nan") if tensor.is_floating_point() else GARBAGE % 2)
+
+
+def _address(tensor: Tensor) -> int:
+    """Of its memory; 0 for what has none, such as a derivative that is zero everywhere."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return 0
 
 
 def _aliases(func: Any) -> tuple[bool, bool]:
