@@ -55,7 +55,7 @@ class LightningLoop:
 
     def update_done(self) -> bool:
         """Called by the module after each update, and waits after the last of a round. False: no more is wanted."""
-        self._average.follow()
+        self._average.follow(self._average.next_weight())
         self._left -= 1
         if self._left > 0:
             return True

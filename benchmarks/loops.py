@@ -159,10 +159,18 @@ class Average:
         self._batch = batch
         self._images_seen = 0
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        torch._foreach_lerp_(self._mine, self._theirs, average_weight(self._images_seen, self._batch))
+    def next_weight(self) -> float:
+        """That of the newest weights in the next step."""
+        weight = average_weight(self._images_seen, self._batch)
         self._images_seen += self._batch
+        return weight
+
+    @torch.no_grad()
+    def follow(self, weight: float | Tensor) -> None:
+        if isinstance(weight, Tensor):
+            torch._foreach_lerp_(self._mine, self._theirs, [weight] * len(self._mine))
+        else:
+            torch._foreach_lerp_(self._mine, self._theirs, weight)
 
 
 def fast_adam(network: nn.Module) -> torch.optim.Adam:
@@ -193,10 +201,14 @@ class Best:
             self.update()
 
     def update(self) -> None:
+        setup = self.setup
+        self.step(next(setup.images), setup.latents(), setup.latents(), self._average.next_weight())
+
+    def step(self, real: Tensor, latents_D: Tensor, latents_G: Tensor, weight: float | Tensor) -> None:
         setup, (G, D) = self.setup, self.pair
         with torch.no_grad(), setup.autocast():
-            fake = G(setup.latents())
-        losses = self.rules.discriminator(self.own.discriminator, next(setup.images), fake)
+            fake = G(latents_D)
+        losses = self.rules.discriminator(self.own.discriminator, real, fake)
         while (loss := self._next(losses)) is not None:
             loss.backward()
         self.optimizer_D.step()
@@ -204,12 +216,12 @@ class Best:
 
         D.requires_grad_(False)
         with setup.autocast():
-            loss = self.rules.generator(D, self.own.generator(setup.latents()))
+            loss = self.rules.generator(D, self.own.generator(latents_G))
         loss.backward()
         self.optimizer_G.step()
         self.optimizer_G.zero_grad()
         D.requires_grad_(True)
-        self._average.follow()
+        self._average.follow(weight)
 
     def _next(self, losses: Iterator[Tensor]) -> Tensor | None:
         with self.setup.autocast():
@@ -228,6 +240,42 @@ class BestDDP(Best):
         for network in wrapped:
             network.broadcast_buffers = False  # type: ignore[assignment]  # the argument's name depends on torch's version
         return wrapped
+
+
+class Capture(Protocol):
+    """Makes graphs: dist_gan's, so that both are captured alike."""
+
+    def warm_up(self, function: Callable[[], object]) -> None: ...
+    def capture(self, function: Callable[[], object]) -> Callable[[], None]: ...
+
+
+class BestGraph(Best):
+    """The same as one graph, into whose inputs each batch is copied."""
+
+    def __init__(self, setup: Setup, way: Way, capture: Capture) -> None:
+        super().__init__(setup, way)
+        self._capture = capture
+        self._play: Callable[[], None] | None = None
+        self._inputs: list[Tensor] = []
+        self._weight = torch.zeros((), device=setup.device, dtype=setup.dtype)
+
+    def update(self) -> None:
+        setup = self.setup
+        given = [next(setup.images), setup.latents(), setup.latents()]
+        first = not self._inputs
+        self._inputs = self._inputs or [torch.empty_like(tensor) for tensor in given]
+        for own, tensor in zip(self._inputs, given, strict=True):
+            own.copy_(tensor)
+        self._weight.fill_(self._average.next_weight())
+        if first:
+            self._capture.warm_up(self._step)
+            return
+        self._play = self._play or self._capture.capture(self._step)
+        self._play()
+
+    def _step(self) -> None:
+        real, latents_D, latents_G = self._inputs
+        self.step(real, latents_D, latents_G, self._weight)
 
 
 def join(device: torch.device) -> str:

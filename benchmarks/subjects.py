@@ -1,14 +1,17 @@
 """What bench.py compares: dist_gan as train.py sets it up, and how every candidate is made from the same weights."""
 
 import copy
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_loop import LightningLoop, installed
-from loops import LEARNING_RATE, Best, BestDDP, Candidate, Classic, Setup, Way, shuffled
+from loops import LEARNING_RATE, Best, BestDDP, BestGraph, Candidate, Capture, Classic, Setup, Way, shuffled
 from plain import Pair, build
 from torch import Tensor, nn
 
@@ -16,19 +19,25 @@ from dist_gan.config.schema import Config
 from dist_gan.data import MNIST, Dataset, Generated
 from dist_gan.data.source import Resident
 from dist_gan.distributed.processes import Processes
+from dist_gan.game.cuda_graphs import CudaCapture
 from dist_gan.game.game import Game
+from dist_gan.game.speed import Repeated
 from dist_gan.networks import DCGAN, MLP
 from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import Purpose, draw, normal
 from dist_gan.run.build import game_of, stream_of
 from dist_gan.shapes import DataShape
 
-OURS, FREE, GROUPS, EXACT, BEST, CLASSIC, DDP, LIGHTNING = (
+OURS, EAGER, STAND_IN, COMPILED, FREE, GROUPS, EXACT, BEST, BEST_GRAPH, CLASSIC, DDP, LIGHTNING = (
     "dist_gan",
+    "dist_gan, eager",
+    "dist_gan, stand-in for a graph",
+    "dist_gan, compiled",
     "dist_gan, any kernels",
     "dist_gan, groups of 16",
     "dist_gan, exact",
     "best",
+    "best, as a graph",
     "classic",
     "best + raw DDP",
     "lightning",
@@ -89,6 +98,28 @@ class Bench:
         processes.exact = True
         return Ours(config.model_copy(update={"exact": True}), processes, self.dataset)
 
+    def stand_in(self) -> Ours:
+        """What a graph would repeat, recorded on a CPU and repeated operator by operator: no speed to expect, but the
+        whole way is gone."""
+        ours = self.ours()
+        ours.game.runner = Repeated(recorder(), self.processes, warnings.warn)
+        return ours
+
+    def other_way(self) -> Ours:
+        """As graphs where the usual way is eager, and the other way round."""
+        if self.processes.device.type == "cuda":
+            return self.ours(self.config.model_copy(update={"speed": "eager"}))
+        return self.stand_in()
+
+    def best_graph(self, way: Way, given: "Given | None" = None) -> BestGraph:
+        """On a CPU by the stand-in."""
+        if self.processes.device.type != "cuda":
+            return BestGraph(self._setup(given, channels_last=True), way, recorder())
+        capture = CudaCapture(self.processes.device)
+        best = BestGraph(self._setup(given, channels_last=True), way, capture)
+        capture.optimizers = [best.optimizer_G, best.optimizer_D]
+        return best
+
     def classic(self, given: "Given | None" = None) -> Classic:
         return Classic(self._setup(given, channels_last=False))
 
@@ -114,8 +145,14 @@ class Bench:
         else:
             missing[LIGHTNING] = "the package lightning is not installed"
         makers[OURS] = self.ours
+        eager, compiled = (self.config.model_copy(update={"speed": speed}) for speed in ("eager", "compile"))
         if self.processes.device.type == "cuda":
+            makers[BEST_GRAPH] = lambda: self.best_graph(way)
+            makers[EAGER] = lambda: self.ours(eager)
+            makers[COMPILED] = lambda: self.ours(compiled)
             makers[FREE] = self.ours
+        else:
+            makers[STAND_IN] = self.stand_in
         recipe = self.config.networks
         small = self.config
         if isinstance(recipe, DCGAN):
@@ -154,7 +191,12 @@ def gate(bench: Bench, way: Way, ddp_missing: str) -> dict[str, dict[str, float]
     """
     ours = bench.ours()
     given = _given(bench, ours)
-    candidates: dict[str, Candidate] = {CLASSIC: bench.classic(given), BEST: bench.best(way, given)}
+    candidates: dict[str, Candidate] = {
+        CLASSIC: bench.classic(given),
+        BEST: bench.best(way, given),
+        BEST_GRAPH: bench.best_graph(way, given),
+        EAGER if bench.processes.device.type == "cuda" else STAND_IN: bench.other_way(),
+    }
     if not ddp_missing:
         candidates[DDP] = bench.ddp(way, given)
     if installed():
@@ -164,6 +206,15 @@ def gate(bench: Bench, way: Way, ddp_missing: str) -> dict[str, dict[str, float]
         candidate.close()
     found = {f"{name} - {OURS}": _differences(candidate, ours) for name, candidate in candidates.items()}
     return found | {YARDSTICK: _differences(candidates[CLASSIC], candidates[BEST])}
+
+
+def recorder() -> Capture:
+    """The tests' stand-in for CUDA graphs."""
+    if (root := str(Path(__file__).parent.parent)) not in sys.path:
+        sys.path.insert(0, root)
+    from tests.support.recorded import Recorded
+
+    return Recorded()
 
 
 def needs_of(game: Game) -> dict[Purpose, int]:

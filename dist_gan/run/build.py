@@ -82,9 +82,11 @@ def game_of(
 
 
 def used_speed(config: Config, processes: Processes) -> tuple[Literal["eager", "graph", "compile"], str]:
-    """How the updates of a run run, and why in no other way; empty where nothing stands in the way."""
+    """How the updates of a run run, and what to say about it."""
     if config.debug:
         return "eager", "debug mode watches every turn"
+    if config.speed == "compile":
+        return "compile", "the first updates take a minute or more"
     if config.speed != "auto":
         return config.speed, ""
     if why := config.only_eager():
