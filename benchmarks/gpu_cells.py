@@ -1,28 +1,22 @@
 """What gpu.py measures, cell by cell. Each cell is a function without arguments that returns its numbers."""
 
-import gc
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from gpu_tools import ROOT, Numbers, State, call, differences, made_up, play, pytest, that_fits
 from measure import no_collection, synchronize, timed
 from subjects import config_of
-from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from dist_gan.config.command_line import load
 from dist_gan.config.schema import Config
-from dist_gan.data import Generated
 from dist_gan.data.source import Batch
 from dist_gan.distributed.numerics import preserved
 from dist_gan.distributed.processes import Processes
@@ -30,7 +24,6 @@ from dist_gan.game.game import Game
 from dist_gan.run import checkpoint
 from dist_gan.run.build import game_of, stream_of
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SEED_RECIPES = ("mnist_mlp", "mnist_dcgan")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -40,9 +33,7 @@ WARM = 5
 UPDATES = 12
 """Updates after which two runs are compared."""
 
-Numbers = dict[str, Any]
 Cell = Callable[[], Numbers]
-State = dict[str, dict[str, Tensor]]
 
 
 class Plan:
@@ -51,11 +42,14 @@ class Plan:
 
     def __init__(self, device: str, seconds: float, *, small: bool = False) -> None:
         self.device, self.seconds, self.small = device, seconds, small
+        # A CPU has no graphs, and compiles for a minute what these would measure.
+        self.speeds = ("eager", "graph", "compile") if device == "cuda" else ("eager",)
         self.parts: dict[str, Callable[[], Iterator[tuple[str, Cell]]]] = {
             "tests": self._tests,
             "recipes": self._recipes,
             "presets": self._presets,
             "exact": self._exact,
+            "speed": self._speeds,
             "profile": self._profile,
             "bench": self._bench,
             "command": self._command,
@@ -65,7 +59,7 @@ class Plan:
         return dict(self.parts[part]())
 
     def _tests(self) -> Iterator[tuple[str, Cell]]:
-        yield "gpu", partial(_pytest, "gpu")
+        yield "gpu", partial(pytest, "gpu")
 
     def _recipes(self) -> Iterator[tuple[str, Cell]]:
         for name in SEED_RECIPES:
@@ -78,16 +72,25 @@ class Plan:
             for path in CONFIGS:
                 if path.stem not in SEED_RECIPES:
                     config = self._config(path.stem).model_copy(update={"precision": precision})
-                    yield f"{path.stem}, {precision}", partial(_that_fits, self._speed, config)
+                    yield f"{path.stem}, {precision}", partial(that_fits, self._speed, config)
 
     def _exact(self) -> Iterator[tuple[str, Cell]]:
         for name in (*SEED_RECIPES, "cifar10_sngan"):
             yield name, partial(self._exact_cost, self._config(name))
 
+    def _speeds(self) -> Iterator[tuple[str, Cell]]:
+        for name in PROFILED:
+            for speed in self.speeds:
+                config = self._named(name, "bf16" if self.device == "cuda" else "fp32")
+                yield (
+                    f"{name}, {speed}",
+                    partial(that_fits, self._beside_eager, config.model_copy(update={"speed": speed})),
+                )
+
     def _profile(self) -> Iterator[tuple[str, Cell]]:
         for precision in ("bf16", "fp32"):
             for name in PROFILED:
-                yield f"{name}, {precision}", partial(_that_fits, self._profiled, self._named(name, precision))
+                yield f"{name}, {precision}", partial(that_fits, self._profiled, self._named(name, precision))
 
     def _bench(self) -> Iterator[tuple[str, Cell]]:
         for networks, batch in (("dcgan64", 128), ("mlp", 64)):
@@ -97,6 +100,9 @@ class Plan:
     def _command(self) -> Iterator[tuple[str, Cell]]:
         for name in SEED_RECIPES:
             yield name, partial(self._trained, name)
+        count = torch.cuda.device_count() if self.device == "cuda" else 2
+        if count > 1:
+            yield f"mnist_mlp, {count} processes", partial(self._on_several, "mnist_mlp", count)
 
     def _config(self, name: str) -> Config:
         return made_up(load(ROOT / "configs" / f"{name}.yaml"))
@@ -122,10 +128,10 @@ class Plan:
         synchronize(device)
         made_s = time.perf_counter() - begun
         first_s = timed(lambda: game.update(batches), device)
-        _updates(game, batches, 1 if self.small else WARM)
+        play(game, batches, 1 if self.small else WARM)
         one = timed(lambda: game.update(batches), device)
         count = max(1, min(2000, round(self.seconds / 4 / one)))
-        several = partial(_updates, game, batches, count)
+        several = partial(play, game, batches, count)
         with no_collection():
             times = [timed(several, device) / count for _ in range(4)]
         found: Numbers = {
@@ -159,7 +165,7 @@ class Plan:
         game, batches = self._game(config, seen)
         if state is not None:
             game.load(state, seen)
-        _updates(game, batches, updates)
+        play(game, batches, updates)
         return {
             member: {k: t.clone() for k, t in own.items()} for member, own in game.state().items()
         }, game.images_seen
@@ -175,13 +181,24 @@ class Plan:
         ratio = found["images_per_second"] / usual["images_per_second"]
         return {"of_the_usual_speed": ratio, "twice": differences(*states), **found}
 
+    def _beside_eager(self, config: Config) -> Numbers:
+        """Speed; what could not be captured; and after a few updates, how far from eager ones."""
+        updates = 2 if self.small else UPDATES
+        eager, _ = self._played(config.model_copy(update={"speed": "eager"}), updates)
+        game, batches = self._game(config)
+        play(game, batches, updates)
+        own = {member: {k: t.clone() for k, t in tensors.items()} for member, tensors in game.state().items()}
+        captured = getattr(game.runner, "differences", {})
+        del game, batches
+        return {"of_eager": differences(eager, own), "captured": len(captured), **self._speed(config)}
+
     def _profiled(self, config: Config) -> Numbers:
         """One update: its kernels, how long the device has nothing to do, and how often the host waits for it."""
         game, batches = self._game(config)
         device = game.processes.device
-        _updates(game, batches, 2 if self.small else 2 * WARM)
+        play(game, batches, 2 if self.small else 2 * WARM)
         count = 1 if self.small else 8
-        several = partial(_updates, game, batches, count)
+        several = partial(play, game, batches, count)
         wall_us = min(timed(several, device) for _ in range(1 if self.small else 5)) / count * 1e6
         host = time.perf_counter()
         several()
@@ -220,7 +237,7 @@ class Plan:
             out = Path(folder) / "bench.json"
             words = [networks, "--batch", str(batch), "--precision", precision, "--rounds", "2" if self.small else "12"]
             words += ["--device", self.device, "--out", str(out)] + ["--updates", "2"] * self.small
-            done = _call("benchmarks/bench.py", "--networks", *words)
+            done = call("benchmarks/bench.py", "--networks", *words)
             if not out.exists():
                 raise RuntimeError(f"bench.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
             found: Numbers = json.loads(out.read_text())["networks"][networks]
@@ -231,68 +248,39 @@ class Plan:
     def _trained(self, name: str) -> Numbers:
         """The real command: a run, its resume, and a run that was never stopped; the same bits?"""
         first, images = (128, 256) if self.small else (6_400, 12_800)
-        data = self._config(name).data
-        words = [str(ROOT / "configs" / f"{name}.yaml"), "track.wandb=disabled", "track.every=640"]
-        words += [f"data={{name: generated, size: {data.shape.height}, channels: {data.shape.channels}}}"]
         seconds = []
         with tempfile.TemporaryDirectory() as folder:
             for run, until in (("a", first), ("a", images), ("b", images)):
                 begun = time.perf_counter()
-                done = _call("dist_gan/train.py", *words, f"run={folder}/{run}", f"images={until}")
+                printed = self._train(name, f"run={folder}/{run}", f"images={until}")
                 seconds.append(time.perf_counter() - begun)
-                if done.returncode:
-                    raise RuntimeError(f"train.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
-            a, b = (checkpoint.read(checkpoint.existing(Path(folder, r, "checkpoints"))[-1]).tensors for r in "ab")
-        return {"resumed": differences(a, b), "seconds": seconds, "printed": done.stdout[-1200:]}
+            a, b = (newest(Path(folder, run)) for run in "ab")
+        return {"resumed": differences(a, b), "seconds": seconds, "printed": printed[-1200:]}
+
+    def _on_several(self, name: str, count: int) -> Numbers:
+        """The real command on as many processes as there are GPUs, beside one process."""
+        images = 256 if self.small else 12_800
+        images -= images % (64 * count)
+        words = [f"batch_size={64 * count}", f"images={images}"]
+        with tempfile.TemporaryDirectory() as folder:
+            self._train(name, f"run={folder}/a", *words)
+            begun = time.perf_counter()
+            printed = self._train(name, f"run={folder}/b", *words, f"processes={count}", ranks=count)
+            seconds = time.perf_counter() - begun
+            a, b = (newest(Path(folder, run)) for run in "ab")
+        return {"of_one_process": differences(a, b), "seconds": seconds, "printed": printed[-1200:]}
+
+    def _train(self, name: str, *words: str, ranks: int = 0) -> str:
+        data = self._config(name).data
+        start = ("-m", "torch.distributed.run", f"--nproc-per-node={ranks}") if ranks else ()
+        words = (str(ROOT / "configs" / f"{name}.yaml"), "track.wandb=disabled", "track.every=640", *words)
+        made = f"data={{name: generated, size: {data.shape.height}, channels: {data.shape.channels}}}"
+        done = call(*start, "dist_gan/train.py", *words, made)
+        if done.returncode:
+            raise RuntimeError(f"train.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
+        return str(done.stdout)
 
 
-def _that_fits(measured: Callable[[Config], Numbers], config: Config) -> Numbers:
-    """Measured in smaller microbatches where a whole batch does not fit into the device's memory."""
-    while True:
-        try:
-            return measured(config) | {"microbatch": config.used_microbatch}
-        except torch.OutOfMemoryError:
-            part = config.used_microbatch or config.batch_size
-            if part == 1 or part // 2 % config.batch_multiple:
-                raise
-            config = config.model_copy(update={"microbatch": part // 2})
-        gc.collect()
-        torch.cuda.empty_cache()
-
-
-def _updates(game: Game, batches: Iterator[Batch], count: int) -> None:
-    for _ in range(count):
-        game.update(batches)
-
-
-def made_up(config: Config) -> Config:
-    """The same on made-up images of the same shape, so that nothing has to be fetched."""
-    shape = config.data.shape
-    size = shape.height if shape.height == shape.width else f"{shape.height}x{shape.width}"
-    data = Generated(size=size, channels=shape.channels, count=2 * config.batch_size, flip=config.data.flip)
-    return config.model_copy(update={"data": data, "evaluate": ()})
-
-
-def differences(one: State, other: State) -> Numbers:
-    """How many tensors are not equal to the bit, and the largest difference of a number."""
-    pairs = [(one[m][k], other[m][k]) for m in one for k in one[m]]
-    unlike = [(a, b) for a, b in pairs if not torch.equal(a.cpu(), b.cpu())]
-    largest = max((float((a.double().cpu() - b.double().cpu()).abs().max()) for a, b in unlike), default=0.0)
-    return {"tensors": len(pairs), "unlike": len(unlike), "largest": largest}
-
-
-def _call(*words: str) -> "subprocess.CompletedProcess[str]":
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # where it is not installed
-    env = os.environ | {"PYTHONPATH": path, "DIST_GAN_TEST_GPU": "1"}
-    return subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-
-
-def _pytest(marker: str) -> Numbers:
-    workers = ["-n", str(min(8, os.cpu_count() or 1))]
-    done = _call("-m", "pytest", "-q", *workers, "-m", marker, "-p", "no:cacheprovider")
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    if done.returncode:
-        raise RuntimeError(
-            "\n".join(line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))) or lines[-1]
-        )
-    return {"found": lines[-1]}
+def newest(run: Path) -> State:
+    """The tensors of a run's newest checkpoint."""
+    return dict(checkpoint.read(checkpoint.existing(run / "checkpoints")[-1]).tensors)
