@@ -1,17 +1,14 @@
 """Combinations in a `Config`, which imports this module, that cannot work. Each sentence says what to change."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dist_gan.config.judging import evaluation_mistakes
 from dist_gan.objective.ada import ADA
 from dist_gan.objective.augment import DiffAugment
 from dist_gan.objective.penalty import DifferencePenalty
 
-if TYPE_CHECKING:
-    from dist_gan.config.schema import Config
 
-
-def mistakes(config: "Config", world: int) -> list[str]:
+def mistakes(config: Any, world: int) -> list[str]:
     """Those that show on `world` processes."""
     return [
         *config.data.mistakes(config.run),
@@ -25,7 +22,7 @@ def mistakes(config: "Config", world: int) -> list[str]:
     ]
 
 
-def _of_the_launch(config: "Config", world: int) -> list[str]:
+def _of_the_launch(config: Any, world: int) -> list[str]:
     found = []
     if config.processes and config.processes != world:
         found.append(
@@ -46,16 +43,20 @@ def _of_the_launch(config: "Config", world: int) -> list[str]:
     return found
 
 
-def _of_the_speed(config: "Config") -> list[str]:
+def _of_the_speed(config: Any) -> list[str]:
     found = []
     if config.speed in ("graph", "compile") and (why := config.only_eager()):
         found.append(f"speed: {config.speed} is not possible here: {why}. Use speed=auto")
+    if config.wire == "bf16" and config.exact:
+        found.append("wire: exact=true sends integers, which bf16 cannot hold. Use wire=fp32")
+    if config.wire == "bf16" and config.precision in ("fp64", "fp16"):
+        found.append(f"wire: bf16 is for gradients in float32, and precision={config.precision} has others")
     if config.speed == "compile" and config.exact:
         found.append("speed: compile rounds in another way than exact=true promises. Use speed=auto, or exact=false")
     return found
 
 
-def _of_labels(config: "Config") -> list[str]:
+def _of_labels(config: Any) -> list[str]:
     found = []
     labels = getattr(config.data, "labels", None)
     if labels and not config.networks.is_conditional:
@@ -70,7 +71,7 @@ def _of_labels(config: "Config") -> list[str]:
     return found
 
 
-def _of_the_objective(config: "Config") -> list[str]:
+def _of_the_objective(config: Any) -> list[str]:
     found = []
     for name, player in (("generator_optimizer", "G"), ("discriminator_optimizer", "D")):
         moves_alone = any(p.of == player and p.alone for p in config.objective.penalties)
@@ -79,7 +80,8 @@ def _of_the_objective(config: "Config") -> list[str]:
                 f"{name}.rescaled: it is for a player one of whose penalties has moves of its own, and no penalty "
                 f"of {player} has alone=true. Leave it out"
             )
-    shared = [p.name for p in config.objective.penalties if isinstance(p, DifferencePenalty) and p.used_share > 1]
+    named = {penalty.name: penalty for penalty in config.objective.penalties}
+    shared = [name for name, p in named.items() if isinstance(p, DifferencePenalty) and p.used_share > 1]
     if shared and config.networks.mixes_samples:
         found.append(
             f"objective.penalties: {', '.join(shared)} with a share: this D's logits depend on the other images of "
@@ -93,7 +95,7 @@ def _of_the_objective(config: "Config") -> list[str]:
     return found
 
 
-def _of_augmentations(config: "Config") -> list[str]:
+def _of_augmentations(config: Any) -> list[str]:
     found = []
     if isinstance(config.augment, DiffAugment) and min(config.data.shape[1:]) < 8:
         found.append("augment: diffaugment needs images of at least 8x8")
@@ -105,13 +107,13 @@ def _of_augmentations(config: "Config") -> list[str]:
     return found
 
 
-def _why_multiple(config: "Config") -> str:
+def _why_multiple(config: Any) -> str:
     groups, all_ = config.networks.batch_multiple, config.batch_multiple
     causes = {"networks.group": groups > 1, "share of penalties": all_ > groups}
     return ", ".join(cause for cause, holds in causes.items() if holds)
 
 
-def _split(config: "Config", world: int, multiple: int) -> str:
+def _split(config: Any, world: int, multiple: int) -> str:
     if config.microbatch % multiple:
         near = multiple * max(1, round(config.microbatch / multiple))
         return (

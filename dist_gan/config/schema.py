@@ -111,6 +111,12 @@ class Config(Part):
     """How an update runs; the model is the same up to rounding. eager: kernel after kernel, as the host starts them;
     graph: each turn as a CUDA graph, so that a GPU does not wait for the host; compile: networks compiled by torch's
     inductor, all but what is differentiated twice. auto: graph on a GPU where it can be, else eager."""
+    wire: Literal["fp32", "bf16"] = "fp32"
+    """What gradients are rounded to when processes send them to each other. bf16: half of the bytes, added in fp32;
+    then the model depends on the number of processes as far as bf16 rounds. One process sends nothing."""
+    shard: bool = free(False)
+    """Each process keeps and moves its part of the optimizers' states and of the averages, then all send each other the
+    weights: less memory (up to 12 of 20 bytes a parameter), more on the wire, the same bits. For large networks."""
     timeout: float = free(600, ge=5)
     """Seconds without progress after which a run is ended and the process at fault is named; also how long the
     processes may take to meet at the start."""

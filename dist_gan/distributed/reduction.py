@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dist_gan.distributed.exact_sum import FixedPointSum
 from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.wire import Bf16Wire
 
 
 class Reduction(ABC):
@@ -74,13 +75,15 @@ class Flat(Reduction):
     """Gradients of all microbatches in one tensor that stays where it is, and one all-reduce of it after the backward.
     Nothing overlaps, and nothing of DDP is in the way of a graph."""
 
-    def __init__(self, network: nn.Module, processes: Processes, batch_size: int) -> None:
+    def __init__(self, network: nn.Module, processes: Processes, batch_size: int, *, bf16: bool = False) -> None:
+        """`bf16`: gradients are rounded to it when they are sent."""
         self.wrapped = processes.wrap(network, reduced=False)
         self.scale = 1 / batch_size
         self.processes = processes
         self.parameters = _trained(network)
         total = sum(parameter.numel() for parameter in self.parameters)
         self.flat = torch.zeros(total, dtype=processes.dtype, device=processes.device)
+        self.wire = Bf16Wire(processes, total) if bf16 else None
         parts = self.flat.split([parameter.numel() for parameter in self.parameters])
         # With the strides of the parameters, as fused kernels need them. Parameters have no gaps in memory.
         self.gradients = [
@@ -95,7 +98,7 @@ class Flat(Reduction):
         torch._foreach_copy_(self.gradients, _gradients_of(self.parameters))
 
     def communicate(self) -> None:
-        self.processes.add_up(self.flat)
+        (self.wire or self.processes).add_up(self.flat)
 
     def deliver(self) -> None:
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
@@ -133,14 +136,31 @@ class ExactlySummed(Reduction):
 
 
 def reduction_for(
-    network: nn.Module, processes: Processes, batch_size: int, fixed: FixedPointSum | None, *, flat: bool
+    network: nn.Module,
+    processes: Processes,
+    batch_size: int,
+    fixed: FixedPointSum | None,
+    *,
+    flat: bool,
+    bf16: bool = False,
 ) -> Reduction:
-    """The reduction for this number of processes; `fixed` where the run is exact, `flat` where DDP cannot be used."""
+    """The reduction for this number of processes.
+
+    Args:
+        network: of the player.
+        processes: this process among the others.
+        batch_size: images of one turn, over all processes.
+        fixed: where the run is exact.
+        flat: where DDP cannot be used.
+        bf16: whether gradients are rounded to it when they are sent.
+    """
     if fixed is not None:
         return ExactlySummed(network, processes, batch_size, fixed)
     if processes.count == 1:
         return Alone(network, processes, batch_size)
-    return (Flat if flat else Averaged)(network, processes, batch_size)
+    if flat or bf16:
+        return Flat(network, processes, batch_size, bf16=bf16)
+    return Averaged(network, processes, batch_size)
 
 
 def _trained(network: nn.Module) -> list[Tensor]:

@@ -15,9 +15,10 @@ from dist_gan.distributed.traffic import purpose
 from dist_gan.game.dials import Dials, Rates
 from dist_gan.game.gradients import AUGMENT, Gradients
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
-from dist_gan.game.player import NetworkState, OptimizerState, Player, ScalerState, own_move_in
+from dist_gan.game.player import Player, own_move_in
 from dist_gan.game.purity import PurityGuard
-from dist_gan.game.speed import Eager, Runner, undone
+from dist_gan.game.speed import Eager, Part, Runner, undone
+from dist_gan.game.states import NetworkState, OptimizerState, ScalerState
 from dist_gan.game.turn import MOVERS, Mover, Turn, alone_of, turns_of
 from dist_gan.networks.base import Networks
 from dist_gan.objective.augment import NOTHING, Augment, NoAugment
@@ -57,6 +58,8 @@ class Game:
         watch: Watch | None = None,
         guard: Literal["first", "always", "never"] = "first",
         runner: Runner | None = None,
+        wire: Literal["fp32", "bf16"] = "fp32",
+        shard: bool = False,
     ) -> None:
         """All parts come as objects.
 
@@ -77,6 +80,8 @@ class Game:
             watch: called after every turn.
             guard: in which updates it is checked that the networks are pure (see `dist_gan.game.purity`).
             runner: how turns run (see `dist_gan.game.speed`); None: as they are written.
+            wire: what gradients are rounded to when they are sent.
+            shard: each process keeps and moves its part of the optimizers' states and of the averages.
         """
         for network in networks:
             network.to(processes.device, processes.dtype).train()
@@ -84,7 +89,12 @@ class Game:
         self.runner: Runner = runner or Eager()
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
-        self.averages = {n: Average(e, networks.generator, seed, batch_multiple) for n, e in by_name(ema).items()}
+        sharing = processes if shard and processes.count > 1 else None
+        self.sharded = sharing is not None
+        self.averages = {
+            name: Average(each, networks.generator, seed, batch_multiple, sharing)
+            for name, each in by_name(ema).items()
+        }
         self.average = next(iter(self.averages.values()))
         self.seed = seed
         self.batch_size = batch_size
@@ -105,8 +115,9 @@ class Game:
         fixed = FixedPointSum(processes, microbatches, largest) if processes.exact else None
 
         def player(network: Any, name: Mover) -> Player[Any]:
-            reduction = reduction_for(network, processes, batch_size, fixed, flat=self.runner.flat)
-            return Player(network, optimizers[name], processes, reduction, self.rates.of(name))
+            flat, bf16 = self.runner.flat or shard, wire == "bf16"
+            reduction = reduction_for(network, processes, batch_size, fixed, flat=flat, bf16=bf16)
+            return Player(network, optimizers[name], processes, reduction, self.rates.of(name), shard=shard)
 
         self.generator = player(networks.generator, "G")
         self.discriminator = player(networks.discriminator, "D")
@@ -137,8 +148,8 @@ class Game:
             "generator": NetworkState(networks.generator),
             "discriminator": NetworkState(networks.discriminator),
             **self.averages,
-            "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator),
-            "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator),
+            "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator, sharing),
+            "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator, sharing),
             "scaler": ScalerState(processes.scaler),
             **self.followers.members,
         }
@@ -158,6 +169,8 @@ class Game:
         self.images_seen += self.images_per_update
         between = (self.images_seen, self.images_per_update)
         self.dials.fill({name: average.recipe.weight(*between) for name, average in self.averages.items()})
+        for average in self.averages.values():
+            average.release()
         self.runner.run("the average", self._follow, self._tensors)
         self._moves_so_far = self._moves()
 
@@ -177,28 +190,34 @@ class Game:
             mover.reduction.communicate()
             self.followers.communicate(observing)
 
+        def begin() -> None:
+            mover.moves += not mover.rehearsing
+
         def move() -> None:
             mover.reduction.deliver()
             if not mover.rehearsing:
                 mover.move()
+
+        def settle() -> None:
+            if not mover.rehearsing:
+                mover.settle()
             self.meter.moved(turn.name, mover.gradient_norm, mover.skipped)
             if turn.player == "G" and not turn.alone:
                 self._skipped_by_G.copy_(mover.skipped)
             self.followers.settle(observing, 1 - mover.skipped, rehearsing=mover.rehearsing)
 
-        def begin() -> None:
-            mover.moves += not mover.rehearsing
-
+        parts = [Part(gradients), Part(communicate, "sends"), Part(begin, "host"), Part(move)]
+        parts += [Part(mover.gather, "sends")] if mover.shards else []
         self.processes.pulse.enter(turn.title, images_seen)
         self.meter.count(turn.name)
         key = ", ".join([turn.title, *(f"with {each.name}" for each in due)])
         try:
             with purpose(f"{turn.player}_gradients"):
-                self.runner.play(key, gradients, communicate, begin, move, self._tensors)
-            if self.watch and not turn.alone:
-                self.watch(turn.player, mover, last[0])
+                self.runner.play(key, [*parts, Part(settle)], self._tensors)
         finally:
             mover.rest()
+        if self.watch and not turn.alone:
+            self.watch(turn.player, mover, last[0])
 
     def warm_up_reduction(self, batches: Iterator[Batch]) -> None:
         """Both turns twice, without a move, before the first update of a start, where the reduction needs it.
@@ -251,7 +270,9 @@ class Game:
     def _play_all(self, taken: Sequence[Batch]) -> None:
         for number, batch in enumerate(taken):
             for turn, images_seen in self._turns_on(number):
-                own = batch.fresh if turn.player == "G" and batch.fresh else batch
+                own = batch
+                if turn.player == "G" and batch.fresh:  # its real images; its random numbers are those of the batch
+                    own = batch.fresh._replace(ordinals=batch.ordinals)
                 self.play(turn, own, images_seen)
 
     def _rehearse(self, taken: Sequence[Batch]) -> None:
@@ -275,10 +296,10 @@ class Game:
     def _tensors(self) -> list[Tensor]:
         """All tensors that turns and averages change. They are the same ones until another state is loaded."""
         networks = [player.network for player in self.players.values()]
-        networks += [average.network for average in self.averages.values()]
         found = [t for network in networks for t in (*network.parameters(), *network.buffers())]
         for player in self.players.values():
             found += player.tensors()
+        found += [tensor for average in self.averages.values() for tensor in average.tensors()]
         return [*found, *self.followers.tensors, *self.meter.tensors, self._skipped_by_G]
 
     def _turns_on(self, number: int) -> list[tuple[Turn, int]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import Reduction
+from dist_gan.distributed.shards import Shards
 from dist_gan.networks.base import Generator, Moves
 from dist_gan.optim.optimizers import Optimizer
 
@@ -25,8 +26,11 @@ class Player(Generic[N]):
         processes: Processes,
         reduction: Reduction,
         numbers: Mapping[str, Tensor],
+        *,
+        shard: bool = False,
     ) -> None:
-        """`numbers`: a [] tensor on the device for each of `optimizer.numbers`, refilled before each turn."""
+        """`numbers`: a [] tensor on the device for each of `optimizer.numbers`, refilled before each turn. `shard`:
+        each process moves its part of the parameters."""
         self.network = network
         """The network without a wrapper, for the other player's turn, sampling and checkpoints."""
         self.reduction = reduction
@@ -35,8 +39,10 @@ class Player(Generic[N]):
         moving = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.parameters: list[Tensor] = list(moving.values())
         """Those that move: all but what was frozen before."""
-        key = f"{'generator' if isinstance(network, Generator) else 'discriminator'}_optimizer"
-        self.optimizer = optimizer.assemble(moving, numbers, key)
+        whose = "generator" if isinstance(network, Generator) else "discriminator"
+        self.shards = Shards(processes, self.parameters, whose) if shard and processes.count > 1 else None
+        own = {list(moving)[place] for place in self.shards.own} if self.shards else None
+        self.optimizer = optimizer.assemble(moving, numbers, f"{whose}_optimizer", own)
         self.gradient_norm = torch.zeros((), device=processes.device, dtype=processes.dtype)
         """[]: of the last move, before clipping. The same tensor throughout the run."""
         self.skipped = torch.zeros((), device=processes.device, dtype=processes.dtype)
@@ -74,6 +80,14 @@ class Player(Generic[N]):
         self.recipe.step(self.optimizer, self.skipped)  # not the scaler's: one rule decides what is skipped
         if scaler is not None:
             scaler.update()
+
+    def gather(self) -> None:
+        """After the move: every process has all parameters."""
+        if self.shards:
+            self.shards.gather()
+
+    def settle(self) -> None:
+        """What follows the weights after a move."""
         for layer in self._layers_that_move:
             layer.after_move()
 
@@ -106,80 +120,3 @@ def _frozen(layer: nn.Module) -> bool:
     """Whether it has parameters, and none of them moves."""
     parameters = list(layer.parameters())
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
-class NetworkState:
-    """A network's weights and buffers."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def state(self) -> dict[str, Tensor]:
-        """By name."""
-        return dict(self.network.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """In place."""
-        self.network.load_state_dict(dict(state))
-
-
-class OptimizerState:
-    """The state of an optimizer, by parameter name; empty before the first move."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
-        self.optimizer = optimizer
-        self.named = list(network.named_parameters())
-
-    def state(self) -> dict[str, Tensor]:
-        """`parameter's name.moment's name` -> tensor."""
-        return {
-            f"{name}.{key}": value
-            for name, parameter in self.named
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-            if isinstance(value, Tensor)
-        }
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        self.optimizer.state.clear()
-        left = set(state)
-        for name, parameter in self.named:
-            prefix = f"{name}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if _belongs(key, prefix)}
-            left -= {prefix + key for key in own}
-            if own:
-                self.optimizer.state[parameter] = {
-                    # with the strides of the parameter, as fused kernels need
-                    key: torch.empty_like(parameter, requires_grad=False).copy_(value)
-                    if value.shape == parameter.shape and value.dim()
-                    else value.to(parameter.device, copy=True)
-                    for key, value in own.items()
-                }
-        if left:
-            raise KeyError(f"{sorted(left)[0]} belongs to no parameter")
-
-
-def _belongs(key: str, prefix: str) -> bool:
-    """Whether `key` is this prefix and a moment's name, which has no dot."""
-    return key.startswith(prefix) and "." not in key[len(prefix) :]
-
-
-class ScalerState:
-    """fp16's loss scale; empty where there is none."""
-
-    def __init__(self, scaler: torch.amp.GradScaler | None) -> None:
-        self.scaler = scaler
-
-    def state(self) -> dict[str, Tensor]:
-        """scale, growth_tracker."""
-        if self.scaler is None:
-            return {}
-        own = self.scaler.state_dict()
-        return {name: torch.tensor(float(own[name]), dtype=torch.float64) for name in ("scale", "_growth_tracker")}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        if self.scaler is not None and state:
-            own = self.scaler.state_dict()
-            own |= {"scale": state["scale"].item(), "_growth_tracker": int(state["_growth_tracker"])}
-            self.scaler.load_state_dict(own)

@@ -7,7 +7,8 @@ whatever is filled in from outside), and what comes out stays in such tensors to
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,15 @@ is equal to the bit where its kernels are the same ones, and rounding may turn a
 rounding; a wrong graph is off by a whole change."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a turn."""
+
+    function: Function
+    kind: Literal["device", "sends", "host"] = "device"
+    """sends: to other processes, where there are some; host: it changes what is in Python, each time."""
+
+
 class Runner(Protocol):
     """Runs the parts of a turn. The same key means the same work: whatever differs is in tensors."""
 
@@ -37,16 +47,8 @@ class Runner(Protocol):
     def hold(self, batch: Batch) -> Batch:
         """`batch` as it is given to functions."""
 
-    def play(
-        self,
-        key: str,
-        gradients: Function,
-        communicate: Function,
-        begin: Function,
-        move: Function,
-        state: StateOf,
-    ) -> None:
-        """A whole turn: these functions in this order. `begin` is for the host, and called each time."""
+    def play(self, key: str, parts: Sequence[Part], state: StateOf) -> None:
+        """A whole turn: these parts in this order."""
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
         """Run one function."""
@@ -66,19 +68,9 @@ class Eager:
     def hold(self, batch: Batch) -> Batch:
         return batch
 
-    def play(
-        self,
-        key: str,
-        gradients: Function,
-        communicate: Function,
-        begin: Function,
-        move: Function,
-        state: StateOf,
-    ) -> None:
-        gradients()
-        communicate()
-        begin()
-        move()
+    def play(self, key: str, parts: Sequence[Part], state: StateOf) -> None:
+        for part in parts:
+            part.function()
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
         function()
@@ -132,30 +124,29 @@ class Repeated:
         first.copy_(start, non_blocking=True)
         return Batch(images, labels, Ordinals(first, len(batch.ordinals)))
 
-    def play(
-        self,
-        key: str,
-        gradients: Function,
-        communicate: Function,
-        begin: Function,
-        move: Function,
-        state: StateOf,
-    ) -> None:
-        """In one piece where nothing is sent, else in one before and one after."""
-        if self._processes.count == 1:
+    def play(self, key: str, parts: Sequence[Part], state: StateOf) -> None:
+        """All of the device's parts in one piece, but for what is between two processes."""
+        alone = self._processes.count == 1
+        for part in parts:
+            if part.kind == "host" and alone:
+                part.function()
+        piece: list[Function] = []
+        pieces = 0
+        for part in parts:
+            if part.kind == "device" or (part.kind == "sends" and alone):
+                piece.append(part.function)
+            elif not alone:
+                pieces += self._run_all(f"{key} ({pieces + 1})", piece, state)
+                part.function()
+        self._run_all(f"{key} ({pieces + 1})" if pieces else key, piece, state)
 
-            def whole() -> None:
-                gradients()
-                communicate()
-                move()
-
-            begin()
-            self.run(key, whole, state)
-            return
-        self.run(f"{key}: gradients", gradients, state)
-        communicate()
-        begin()
-        self.run(f"{key}: move", move, state)
+    def _run_all(self, key: str, piece: list[Function], state: StateOf) -> bool:
+        """Run these functions as one, and forget them; returns whether there are any."""
+        functions = list(piece)
+        piece.clear()
+        if functions:
+            self.run(key, lambda: [function() for function in functions], state)
+        return bool(functions)
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
         if key not in self._captured:

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from dist_gan.distributed.numerics import one_thread
+from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.shards import Shards
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator, Measured
 from dist_gan.networks.measured import measure
@@ -72,7 +74,14 @@ class Average:
     """A generator whose weights are the average of another's; its buffers follow by the rule that their layer states.
     Only `follow` changes its weights."""
 
-    def __init__(self, recipe: EMA, generator: Generator, seed: int, batch_multiple: int = 1) -> None:
+    def __init__(
+        self,
+        recipe: EMA,
+        generator: Generator,
+        seed: int,
+        batch_multiple: int = 1,
+        processes: Processes | None = None,
+    ) -> None:
         """Must be made before `generator` is wrapped: a copy of a wrapped one would still call the original.
 
         Args:
@@ -85,8 +94,12 @@ class Average:
         self.network = copy.deepcopy(generator).requires_grad_(False).eval()
         self._seed = seed
         self._measured_on = -(-MEASURED // batch_multiple) * batch_multiple
-        self._weights: list[Tensor] = list(self.network.parameters())
-        self._sources: list[Tensor] = list(generator.parameters())
+        parameters: list[Tensor] = list(self.network.parameters())
+        self._shards = Shards(processes, parameters, "the average") if processes else None
+        own = self._shards.own if self._shards else range(len(parameters))
+        self._weights = [parameters[place] for place in own]
+        sources: list[Tensor] = list(generator.parameters())
+        self._sources = [sources[place] for place in own]
         for name, rule in buffer_rules(generator).items():
             layer = generator.get_submodule(name.rpartition(".")[0])
             if rule == "measure" and not isinstance(layer, Measured):
@@ -113,12 +126,28 @@ class Average:
             own, other = _both(pair)
             own.copy_(other)
 
+    def tensors(self) -> list[Tensor]:
+        """What `follow` changes."""
+        return [*self._weights, *self.network.buffers()]
+
+    def release(self) -> None:
+        """Where it is sharded: give up the memory of what belongs to other processes, until it is needed again."""
+        if self._shards:
+            self._shards.release()
+
+    def _restore(self) -> None:
+        if self._shards:
+            self._shards.restore()
+
     def state(self) -> dict[str, Tensor]:
-        """Weights and buffers, batch statistics measured for the weights as they are."""
+        """Weights and buffers, batch statistics measured for the weights as they are. Where it is sharded, all
+        processes must call this, as all else that gives the whole network."""
+        self._restore()
         return {**self.network.state_dict(), **self.measure()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`."""
+        self._restore()
         self.network.load_state_dict(dict(state))
 
     def measure(self, network: Generator | None = None) -> dict[str, Tensor]:
@@ -138,11 +167,13 @@ class Average:
     @torch.no_grad()
     def ready(self) -> Generator:
         """The averaged generator with batch statistics that fit its weights, for making images."""
+        self._restore()
         return self._measured(self.network)
 
     @torch.no_grad()
     def with_weights(self, state: Mapping[str, Tensor]) -> Generator:
         """A copy of the averaged generator with other weights, such as the newest, and batch statistics that fit."""
+        self._restore()
         network = copy.deepcopy(self.network)
         network.load_state_dict(dict(state))
         return self._measured(network)

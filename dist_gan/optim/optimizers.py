@@ -4,7 +4,7 @@ All have one contract: *a gradient that is not finite leaves the weights as they
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -56,7 +56,11 @@ class Optimizer(Part):
         return {RATE: rate, **{_scaled(each.factor): rate * each.factor for each in self.factors}}
 
     def assemble(
-        self, named: Mapping[str, Tensor], numbers: Mapping[str, Tensor], key: str = "optimizer"
+        self,
+        named: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor],
+        key: str = "optimizer",
+        own: Collection[str] | None = None,
     ) -> torch.optim.Optimizer:
         """What moves the parameters `named`, in groups by their factors.
 
@@ -64,11 +68,13 @@ class Optimizer(Part):
             named: parameters by name.
             numbers: a [] tensor for each of `self.numbers`, refilled before each turn.
             key: the config's key of this optimizer, for messages.
+            own: the names of those that it moves; None: all.
 
         Raises:
             ConfigError: a pattern of `factors` is never the first that fits, or what is built has several groups.
         """
-        optimizer = self.build_with(list(named.values()), numbers)
+        moved = {name: parameter for name, parameter in named.items() if own is None or name in own}
+        optimizer = self.build_with(list(moved.values()), numbers)
         if self.factors:
             if (groups := len(optimizer.param_groups)) != 1:
                 raise ConfigError(
@@ -77,7 +83,7 @@ class Optimizer(Part):
                 )
             found = factors_of(self.factors, named, f"{key}.factors")
             rates = {factor: numbers[_scaled(factor)] for factor in {each.factor for each in self.factors}}
-            regroup(optimizer, {named[name]: rates.get(factor, numbers[RATE]) for name, factor in found.items()})
+            regroup(optimizer, {moved[name]: rates.get(found[name], numbers[RATE]) for name in moved})
         return optimizer
 
     def rescale(self, turns: float) -> Self:

@@ -74,6 +74,8 @@ def game_of(
         scalars=scalars,
         watch=watch,
         guard="always" if watch else "first",
+        wire=config.wire,
+        shard=config.shard,
         runner=Repeated(capture, processes, report) if capture else Eager(),
     )
     if cuda:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from dist_gan.config.schema import Config
 from dist_gan.data import Source, Stream
 from dist_gan.errors import CheckFailed, RunError
-from dist_gan.game.player import OptimizerState
 from dist_gan.game.purity import PurityGuard
+from dist_gan.game.states import OptimizerState
 from dist_gan.metrics.features import Features
 from dist_gan.networks import Recipe
 from dist_gan.objective.augment import Augment

@@ -135,9 +135,10 @@ class Trainer:
                     self.records.picture(real, "real.png", columns=event.columns)
 
     def _save_what_is_good(self, first: int) -> None:
-        """Save the state after an error, unless it came in the middle of an update."""
+        """Save the state after an error, unless it came in the middle of an update, or other processes have parts of
+        it, which may be gone."""
         seen = self.game.images_seen
-        if self.game.untouched and seen > first and self.processes.is_first:
+        if not self.game.sharded and self.game.untouched and seen > first and self.processes.is_first:
             self.pulse.armed = False
             with self.stopping.protected():
                 self.records.wait()
