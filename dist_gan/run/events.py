@@ -116,10 +116,13 @@ class Pictures(Event):
 
     def happen(self, game: Game, records: Records) -> None:
         """Made by each averaged generator, whose batch statistics are measured now."""
-        if not game.processes.is_first:  # nothing is communicated: others go on
+        if not game.processes.is_first and not game.sharded:  # nothing is communicated: others go on
             return
         for name, average in game.averages.items():
-            images = generate(average.ready(), self.latents, self.condition)
+            network = average.ready()
+            if not game.processes.is_first:
+                continue
+            images = generate(network, self.latents, self.condition)
             which = "" if average is game.average else f"-{name}"
             records.picture(images, f"{game.images_seen:012d}{which}.png", game.images_seen, self.columns)
             if average is game.average:
@@ -144,5 +147,7 @@ class Checkpoints(Event):
     def happen(self, game: Game, records: Records) -> None:
         """Takes a snapshot now, which is written while training goes on."""
         self.wanted = False
-        if game.processes.is_first:  # the state is the same on all
-            records.checkpoint(game.images_seen, game.state())
+        if game.processes.is_first or game.sharded:  # else the state is the same on all
+            state = game.state()
+            if game.processes.is_first:
+                records.checkpoint(game.images_seen, state)

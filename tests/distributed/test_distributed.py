@@ -119,3 +119,15 @@ def test_repeated_turns_on_two_processes(ranks: Ranks, double: Processes) -> Non
         if case == "lazy penalties" and not exact:
             D, G = (sum(p.numel() for p in player.parameters) for player in (alone.discriminator, alone.generator))
             assert is_one_reduction_each(seen["calls"], D, G, width=8)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_is_sharded_is_the_same_to_the_bit_and_smaller(ranks: Ranks, count: int) -> None:
+    for name, seen in ranks("sharded", count).items():
+        kept = name != "rmsprop"  # its parts are repeated by nobody: it may not be captured
+        assert seen["same"].pop("repeated") or not kept, name
+        assert seen["same"] == {"eager": True, "resumed": True}, name
+        assert sum(seen["kept"]) < 1.3 * seen["all"], "each is kept once, the largest tensor on one of them"
+        assert max(seen["kept"]) < seen["all"], name
+        assert 0 < seen["bf16"] < 0.05, name
+        assert seen["bf16 equal"], name

@@ -14,8 +14,10 @@ from dist_gan.distributed.reduction import Averaged
 from dist_gan.distributed.traffic import Traffic
 from dist_gan.game import gradients as gradients_module
 from dist_gan.game.game import Game, Turn
-from dist_gan.game.speed import Repeated
+from dist_gan.game.speed import Eager, Repeated
 from dist_gan.objective.objective import Objective
+from dist_gan.optim.factors import LayerFactor
+from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import draw
 from tests.support import judged, own_parts, tiny
 from tests.support.commands import train
@@ -130,6 +132,46 @@ def repeated(processes: Processes) -> dict[str, Any]:
     return found
 
 
+def sharded(processes: Processes) -> dict[str, Any]:
+    """What each process keeps a part of, beside the same with everything everywhere; and gradients rounded to bf16."""
+    found: dict[str, Any] = {}
+    processes = Processes("fp32")
+    for name, options in SHARDED.items():
+        data = options.get("data", tiny.DATA)
+
+        def made(options: Any = options, data: Any = data, **more: Any) -> Game:
+            return tiny.play(tiny.game(processes, **options, microbatch=16, **more), 4, data)
+
+        whole = made(runner=Eager(flat=True))
+        expected = tiny.digest(tiny.state(whole))
+        parts = {
+            "eager": made(shard=True),
+            "repeated": made(shard=True, runner=Repeated(Recorded(), processes, print)),
+        }
+        half = tiny.play(tiny.game(processes, **options, microbatch=16, shard=True), 2, data)
+        saved = processes.broadcast({file: dict(own) for file, own in half.state().items()})
+        parts["resumed"] = tiny.game(processes, **options, microbatch=16, shard=True)
+        parts["resumed"].load(saved, half.images_seen)
+        tiny.play(parts["resumed"], 2, data)
+        rounded = made(wire="bf16")
+        found[name] = {
+            # All of it is on the first process.
+            "same": {how: tiny.digest(tiny.state(game)) == expected for how, game in parts.items()},
+            "kept": processes.gather(_kept(parts["eager"])),
+            "all": _kept(whole),
+            "bf16": tiny.difference(tiny.state(rounded), tiny.state(whole)),
+            "bf16 equal": equal_everywhere(processes, rounded),
+        }
+    return found
+
+
+def _kept(game: Game) -> int:
+    """Numbers in the optimizers' states and the average, as they are between two events."""
+    game.average.release()
+    states = [t for p in game.players.values() for own in p.optimizer.state.values() for t in own.values()]
+    return sum(t.numel() for t in [*states, *game.average.network.parameters()])
+
+
 def mutated(processes: Processes) -> dict[str, Any]:
     """Each mutation of the update: its state after six updates and the calls of the last one."""
     found = {}
@@ -224,6 +266,13 @@ REPEATED: dict[str, dict[str, Any]] = {
         "objective": Objective.model_construct(penalties=(own_parts.PathLength(every=2 * tiny.BATCH),)),
         "augment": own_parts.Controlled(),
     },
+}
+SHARDED: dict[str, dict[str, Any]] = {
+    **REPEATED,
+    "dcgan": {"recipe": tiny.DCGAN_TINY, "data": tiny.DATA_16, "objective": tiny.PENALISED},
+    "spectral": {"recipe": own_parts.Spectral()},
+    "factors": {"optimizer": Adam(factors=(LayerFactor(pattern="*.bias", factor=0.5),), clip=0.1)},
+    "rmsprop": {"optimizer": own_parts.RMSProp()},
 }
 _play = Game.play
 _wrap = Processes.wrap
