@@ -17,15 +17,25 @@ ALIGNED = 64
 """Each tensor begins at a multiple of this many numbers, as if it had memory of its own: kernels are chosen by that."""
 
 
+class Owners:
+    """The processes among which all that is sharded is divided, so that each has about as much."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.loads = [0] * processes.count
+        """How many numbers each has so far."""
+
+
 class Shards:
     """Which of some parameters belong to which process, and one tensor in which all of them are."""
 
-    def __init__(self, processes: Processes, parameters: Sequence[Tensor], whose: str) -> None:
-        """The parameters' memory becomes a part of `flat`.
+    def __init__(self, owners: Owners, parameters: Sequence[Tensor], whose: str) -> None:
+        """The parameters' memory becomes a part of `flat`. `whose` they are is for messages.
 
         Raises:
             ConfigError: there are more processes than parameters.
         """
+        processes = owners.processes
         if len(parameters) < processes.count:
             raise ConfigError(
                 f"shard: {whose} has {len(parameters)} parameters, and each of {processes.count} processes must keep "
@@ -33,7 +43,7 @@ class Shards:
             )
         self.processes = processes
         self.parameters = parameters
-        self.owners = _balanced([parameter.numel() for parameter in parameters], processes.count)
+        self.owners = _balanced([parameter.numel() for parameter in parameters], owners.loads)
         self.own = [place for place, owner in enumerate(self.owners) if owner == processes.rank]
         """The places of those that belong to this process."""
         used = [0] * processes.count
@@ -41,56 +51,70 @@ class Shards:
         for parameter, owner in zip(parameters, self.owners, strict=True):
             self._within.append(used[owner])
             used[owner] += -(-parameter.numel() // ALIGNED) * ALIGNED
-        self.each = max(used)
-        """Numbers of one process's part."""
-        self.flat = self._empty(processes.count)
+        self._starts = [sum(used[:process]) for process in range(processes.count + 1)]
+        """Where the part of each process begins; and the end of the last one."""
+        self.flat = self._empty(self._starts[-1])
+        self._is_released = False
         self._strides = [(parameter.shape, parameter.stride()) for parameter in parameters]
         for parameter, view in zip(parameters, self._views(self.flat), strict=True):
             parameter.data = view.copy_(parameter.detach())
 
     def gather(self) -> None:
-        """Every process has all parameters as their owners have them."""
-        self._gather(self.flat, self.flat.view(self.processes.count, -1)[self.processes.rank])
+        """Every process has all parameters as their owners have them: a broadcast of each one's part."""
+        with purpose("shards"):
+            works = [
+                torch.distributed.broadcast(self._part(process), process, async_op=True)
+                for process in range(self.processes.count)
+            ]
+            for work in works:
+                assert work is not None
+                work.wait()
 
     def release(self) -> None:
         """Give up the memory of what belongs to others. Their parameters are empty until `restore`."""
-        if self.flat.numel() == self.each:
+        if self._is_released:
             return
-        self.flat = self.flat.view(self.processes.count, -1)[self.processes.rank].clone()
+        self._is_released = True
+        self.flat = self._part(self.processes.rank).clone()
         for place, parameter in enumerate(self.parameters):
             parameter.data = self._view(self.flat, place, 0) if place in self.own else parameter.data.new_empty(0)
 
     def restore(self) -> None:
         """The opposite of `release`: all processes must call it."""
-        if self.flat.numel() > self.each:
+        if not self._is_released:
             return
-        whole = self._empty(self.processes.count)
-        self._gather(whole, self.flat)
-        self.flat = whole
-        for parameter, view in zip(self.parameters, self._views(whole), strict=True):
+        self._is_released = False
+        own, self.flat = self.flat, self._empty(self._starts[-1])
+        self._part(self.processes.rank).copy_(own)
+        self.gather()
+        for parameter, view in zip(self.parameters, self._views(self.flat), strict=True):
             parameter.data = view
 
-    def _empty(self, parts: int) -> Tensor:
+    def _empty(self, numbers: int) -> Tensor:
         like = self.parameters[0]
-        return torch.zeros(parts * self.each, dtype=like.dtype, device=like.device)
+        return torch.zeros(numbers, dtype=like.dtype, device=like.device)
 
-    def _gather(self, whole: Tensor, own: Tensor) -> None:
-        with purpose("shards"):
-            torch.distributed.all_gather(list(whole.chunk(self.processes.count)), own.contiguous())
+    def _part(self, process: int) -> Tensor:
+        return self.flat[self._starts[process] : self._starts[process + 1]]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        return [self._view(flat, place, owner * self.each) for place, owner in enumerate(self.owners)]
+        return [self._view(flat, place, self._starts[owner]) for place, owner in enumerate(self.owners)]
 
     def _view(self, flat: Tensor, place: int, start: int) -> Tensor:
         shape, stride = self._strides[place]
         return flat.as_strided(shape, stride, start + self._within[place])
 
 
-def _balanced(sizes: Sequence[int], count: int) -> list[int]:
-    """An owner for each size: the largest first, each to whoever has the least."""
-    loads, owners = [0] * count, [0] * len(sizes)
-    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
-        owner = min(range(count), key=lambda process: (loads[process], process))
+def _balanced(sizes: Sequence[int], loads: list[int]) -> list[int]:
+    """An owner for each size: the largest first, each to whoever has the least; but everybody has one before they are
+    used up."""
+    owners = [0] * len(sizes)
+    without = set(range(len(loads)))
+    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
+    for done, place in enumerate(order):
+        possible = without if len(order) - done <= len(without) else range(len(loads))
+        owner = min(possible, key=lambda process: (loads[process], process))
         owners[place] = owner
-        loads[owner] += max(1, sizes[place])
+        loads[owner] += sizes[place]
+        without.discard(owner)
     return owners

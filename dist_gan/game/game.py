@@ -11,6 +11,7 @@ from dist_gan.data.source import Batch
 from dist_gan.distributed.exact_sum import FixedPointSum
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
+from dist_gan.distributed.shards import Owners
 from dist_gan.distributed.traffic import purpose
 from dist_gan.game.dials import Dials, Rates
 from dist_gan.game.gradients import AUGMENT, Gradients
@@ -89,11 +90,11 @@ class Game:
         self.runner: Runner = runner or Eager()
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
-        sharing = processes if shard and processes.count > 1 else None
-        self.sharded = sharing is not None
+        owners = Owners(processes) if shard and processes.count > 1 else None
+        sharing = processes if owners else None
+        self.sharded = owners is not None
         self.averages = {
-            name: Average(each, networks.generator, seed, batch_multiple, sharing)
-            for name, each in by_name(ema).items()
+            name: Average(each, networks.generator, seed, batch_multiple, owners) for name, each in by_name(ema).items()
         }
         self.average = next(iter(self.averages.values()))
         self.seed = seed
@@ -117,7 +118,7 @@ class Game:
         def player(network: Any, name: Mover) -> Player[Any]:
             flat, bf16 = self.runner.flat or shard, wire == "bf16"
             reduction = reduction_for(network, processes, batch_size, fixed, flat=flat, bf16=bf16)
-            return Player(network, optimizers[name], processes, reduction, self.rates.of(name), shard=shard)
+            return Player(network, optimizers[name], processes, reduction, self.rates.of(name), owners=owners)
 
         self.generator = player(networks.generator, "G")
         self.discriminator = player(networks.discriminator, "D")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import Reduction
-from dist_gan.distributed.shards import Shards
+from dist_gan.distributed.shards import Owners, Shards
 from dist_gan.networks.base import Generator, Moves
 from dist_gan.optim.optimizers import Optimizer
 
@@ -27,10 +27,10 @@ class Player(Generic[N]):
         reduction: Reduction,
         numbers: Mapping[str, Tensor],
         *,
-        shard: bool = False,
+        owners: Owners | None = None,
     ) -> None:
-        """`numbers`: a [] tensor on the device for each of `optimizer.numbers`, refilled before each turn. `shard`:
-        each process moves its part of the parameters."""
+        """`numbers`: a [] tensor on the device for each of `optimizer.numbers`, refilled before each turn. `owners`:
+        those of which each moves its part of the parameters; None: each process moves all."""
         self.network = network
         """The network without a wrapper, for the other player's turn, sampling and checkpoints."""
         self.reduction = reduction
@@ -40,7 +40,7 @@ class Player(Generic[N]):
         self.parameters: list[Tensor] = list(moving.values())
         """Those that move: all but what was frozen before."""
         whose = "generator" if isinstance(network, Generator) else "discriminator"
-        self.shards = Shards(processes, self.parameters, whose) if shard and processes.count > 1 else None
+        self.shards = Shards(owners, self.parameters, whose) if owners else None
         own = {list(moving)[place] for place in self.shards.own} if self.shards else None
         self.optimizer = optimizer.assemble(moving, numbers, f"{whose}_optimizer", own)
         self.gradient_norm = torch.zeros((), device=processes.device, dtype=processes.dtype)

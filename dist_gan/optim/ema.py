@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from dist_gan.distributed.numerics import one_thread
-from dist_gan.distributed.processes import Processes
-from dist_gan.distributed.shards import Shards
+from dist_gan.distributed.shards import Owners, Shards
 from dist_gan.errors import ConfigError
 from dist_gan.networks.base import BufferRule, Generator, Measured
 from dist_gan.networks.measured import measure
@@ -80,7 +79,7 @@ class Average:
         generator: Generator,
         seed: int,
         batch_multiple: int = 1,
-        processes: Processes | None = None,
+        owners: Owners | None = None,
     ) -> None:
         """Must be made before `generator` is wrapped: a copy of a wrapped one would still call the original.
 
@@ -89,13 +88,14 @@ class Average:
             generator: whose average it is.
             seed: of the latents from which batch statistics are measured.
             batch_multiple: the number of samples in a forward in training mode must be a multiple of this.
+            owners: those among which it is sharded; None: each process has all of it.
         """
         self.recipe = recipe
         self.network = copy.deepcopy(generator).requires_grad_(False).eval()
         self._seed = seed
         self._measured_on = -(-MEASURED // batch_multiple) * batch_multiple
         parameters: list[Tensor] = list(self.network.parameters())
-        self._shards = Shards(processes, parameters, "the average") if processes else None
+        self._shards = Shards(owners, parameters, "the average") if owners else None
         own = self._shards.own if self._shards else range(len(parameters))
         self._weights = [parameters[place] for place in own]
         sources: list[Tensor] = list(generator.parameters())
