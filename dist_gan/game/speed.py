@@ -105,19 +105,21 @@ class Repeated:
         self._capture = capture
         self._processes = processes
         self._report = report
-        self._captured: dict[str, Callable[[], None] | None] = {}
-        self._held: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self._captured: dict[tuple[object, str], Callable[[], None] | None] = {}
+        self._held: dict[object, tuple[Tensor, Tensor, Tensor]] = {}
+        self._shapes: object = None
+        """Those of the batch that was held last: with others, everything is captured anew."""
         self.differences: dict[str, float] = {}
         """By key: how far the first repetition was from what is written (see `MOST`); 0: equal to the bit."""
 
     def hold(self, batch: Batch) -> Batch:
         """Its tensors are the same for all batches of one shape."""
         assert isinstance(batch.ordinals, range)
-        kind = (batch.images.shape, batch.images.dtype, batch.labels.shape)
-        if kind not in self._held:
+        self._shapes = shapes = (batch.images.shape, batch.images.dtype, batch.labels.shape)
+        if shapes not in self._held:
             first = torch.zeros((), dtype=torch.int64, device=batch.images.device)
-            self._held[kind] = (torch.empty_like(batch.images), torch.empty_like(batch.labels), first)
-        images, labels, first = self._held[kind]
+            self._held[shapes] = (torch.empty_like(batch.images), torch.empty_like(batch.labels), first)
+        images, labels, first = self._held[shapes]
         images.copy_(batch.images)
         labels.copy_(batch.labels)
         start = torch.tensor(batch.ordinals.start, pin_memory=first.device.type == "cuda")
@@ -149,9 +151,10 @@ class Repeated:
         return bool(functions)
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
-        if key not in self._captured:
-            self._captured[key] = self._made(key, function, state)
-        (self._captured[key] or function)()
+        what = (self._shapes, key)
+        if what not in self._captured:
+            self._captured[what] = self._made(key, function, state)
+        (self._captured[what] or function)()
 
     def forget(self) -> None:
         self._captured.clear()

@@ -94,6 +94,18 @@ def test_several_turns_of_d_and_fresh_reals(processes: Processes) -> None:
     assert not reports
 
 
+def test_batches_of_another_shape_are_captured_anew(processes: Processes) -> None:
+    def played(game: Game) -> str:
+        for rows in (64, 32, 64, 32):
+            batch = next(tiny.batches(processes, game.images_seen))
+            labels = batch.labels[:rows]
+            game.update(iter([batch._replace(images=batch.images[:rows], labels=labels, ordinals=range(7, 7 + rows))]))
+        return tiny.digest(tiny.state(game))
+
+    runner = Repeated(Recorded(), processes, lambda _: None)
+    assert played(tiny.game(processes, runner=runner)) == played(tiny.game(processes))
+
+
 # What cannot be repeated
 
 
