@@ -2,6 +2,7 @@
 
 python benchmarks/bench.py [--networks mlp,dcgan32[,dcgan64]] [--recipes r3gan,...] [--batch N] [--rounds 20]
                            [--updates K] [--precision fp32|tf32|bf16] [--device auto|cpu|cuda] [--out FILE.json]
+                           [--examples EXAMPLES/dcgan/main.py]
 """
 
 import argparse
@@ -15,7 +16,8 @@ from typing import Any
 import measure
 import recipes
 import torch
-from loops import Candidate, join, leave
+from examples_loop import ExamplesLoop
+from loops import Candidate, join, leave, shuffled
 from show import console, show, show_recipes
 from subjects import BEST, OURS, UPDATES_OF_GATE, YARDSTICK, Bench, Ours, config_of, gate
 
@@ -26,6 +28,7 @@ from dist_gan.networks import MLP
 
 KINDS = ("mlp", "dcgan32", "dcgan64")
 BARS = {"cpu": {"mlp": 0.90, "dcgan32": 0.97}, "cuda": dict.fromkeys(KINDS, 0.98)}
+EXAMPLES = "pytorch/examples"
 TOLERANCES = {"fp64": 1e-9, "fp32": 1e-5}
 
 
@@ -41,7 +44,11 @@ def main() -> int:
     if not options.networks and options.recipes is None:
         options.networks, options.recipes = list(BARS[processes.device.type]), list(recipes.RECIPES)
     missing = join(processes.device)
-    report: dict[str, Any] = {"hardware": hardware(processes.device), "options": vars(options), "networks": {}}
+    report: dict[str, Any] = {
+        "hardware": hardware(processes.device),
+        "options": {k: v if v is None or isinstance(v, int | list) else str(v) for k, v in vars(options).items()},
+        "networks": {},
+    }
     console.print("  ".join(f"{key} {value}" for key, value in report["hardware"].items()))
     try:
         for kind in options.networks:
@@ -78,6 +85,9 @@ def compare(kind: str, options: argparse.Namespace, ddp_missing: str) -> dict[st
     bench = _bench(kind, batch, options.precision)
     device = bench.processes.device
     makers, found["missing"] = bench.makers(way, ddp_missing)
+    if options.examples and kind == "dcgan64":
+        images = shuffled(bench.dataset.images, batch, channels_last=False)
+        makers[EXAMPLES] = lambda: ExamplesLoop(options.examples, images, device)
     candidates: dict[str, Candidate] = {}
     first_ms = {}
     for name, make in makers.items():
@@ -178,6 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--updates", type=int, default=0, help="updates of a round; 0: as many as last about 0.6 s")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--examples", type=Path, help="dcgan/main.py of a checkout of pytorch/examples; with dcgan64")
     parser.add_argument("--out", help="write everything there, as JSON")
     options = parser.parse_args()
     options.networks = options.networks.split(",") if options.networks else []
