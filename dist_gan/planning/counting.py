@@ -102,15 +102,19 @@ def kept(apart_from: Iterable[Tensor]) -> Iterator[dict[int, int]]:
         yield found
 
 
-def made(config: Config, images: int, processes: Processes, microbatch: int = 0) -> tuple[Game, Iterator[Batch]]:
-    """The game of a config, by one process, on made-up data of the same shape, with batches of `images` images."""
+def on_made_up(config: Config, images: int, microbatch: int = 0) -> Config:
+    """The same on made-up data of the same shape, with batches of `images` images."""
     shape = config.data.shape
     size = shape.height if shape.height == shape.width else f"{shape.height}x{shape.width}"
     data = Generated(size=size, channels=shape.channels, count=max(256, images))
-    small = config.model_copy(update={"data": data, "batch_size": images, "microbatch": microbatch, "evaluate": ()})
+    return config.model_copy(update={"data": data, "batch_size": images, "microbatch": microbatch, "evaluate": ()})
+
+
+def made(config: Config, processes: Processes) -> tuple[Game, Iterator[Batch]]:
+    """The game of a config on its data, played by this process alone, and its batches."""
     alone = processes.alone()
-    dataset = data.open(alone.device)
-    return game_of(small, alone, dataset), stream_of(small, alone, dataset).batches(0)
+    dataset = config.data.open(alone.device)
+    return game_of(config, alone, dataset), stream_of(config, alone, dataset).batches(0)
 
 
 Due = tuple[int, ...]
@@ -191,52 +195,65 @@ def count(config: Config, processes: Processes) -> Costs:
     least = config.batch_multiple
     shares = kinds(config)
     usual = next(iter(shares))
-    game, batches = _started(config, least, processes)
-    of_kinds = {kind: _counted(game, batches, example(config, least, kind)) for kind in shares}
-    arrivals = _arrivals(game, batches, example(config, least, usual))
-    keeps = max(_kept(game, batches, example(config, least, kind)) for kind in shares) / least
-    state = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
-    sizes: dict[Mover, int] = {name: sum(p.numel() for p in game.players[name].parameters) for name in MOVERS}
+    game, batches = made(on_made_up(config, least), processes)
+    game.update(batches)  # sets everything up
+    seen = {kind: example(config, least, kind) for kind in shares}
+    memory = _Kept(game)
+    of_kinds = {}
+    for kind in shares:
+        game.images_seen = seen[kind]
+        with Counted() as counted, memory, arriving(game, lambda counted=counted: counted.bytes) as found:
+            game.update(batches)
+        of_kinds[kind] = counted.work
+        if kind == usual:
+            arrivals = {name: of_last_backward(game, name, noted, counted.bytes) for name, noted in found.items()}
 
-    twice = _counted(*_started(config, 2 * least, processes), example(config, 2 * least, usual))
-    per_image = (1 / least) * (twice - of_kinds[usual])
-    fixed = of_kinds[usual] - least * per_image
+    def more(times: int, microbatch: int) -> Work:
+        """Of the same game on a larger batch."""
+        game.microbatch, game.images_seen = microbatch, seen[usual]
+        larger = on_made_up(config, times * least)
+        stream = stream_of(larger, game.processes, larger.data.open(game.processes.device))
+        with Counted() as counted:
+            game.update(stream.batches(0))
+        return counted.work
+
+    less, twice = of_kinds[usual], more(2, 2 * least)
+    per_image = (1 / least) * (twice - less)
+    if per_image.operators:  # layers that work in groups do less where there is only one
+        per_image = (1 / least) * (more(3, 3 * least) - twice)
+    fixed = twice - 2 * least * per_image
     # What a penalty adds grows with the images, but for the number of its operators.
-    added = sum((share * (of_kinds[kind] - of_kinds[usual]) for kind, share in shares.items()), Work())
+    added = sum((share * (of_kinds[kind] - less) for kind, share in shares.items()), Work())
     per_image += Work(added.flops / least, added.bytes / least)
     fixed += Work(operators=added.operators)
-    again = Work()
-    if config.used_microbatch:
-        again = _counted(*_started(config, 2 * least, processes, least), example(config, 2 * least, usual)) - twice
-    return Costs(sizes, fixed, per_image, Work(operators=again.operators), state, keeps, arrivals)
+    again = more(2, least) - twice if config.used_microbatch else Work()
+    state = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
+    sizes: dict[Mover, int] = {name: sum(p.numel() for p in game.players[name].parameters) for name in MOVERS}
+    return Costs(sizes, fixed, per_image, Work(operators=again.operators), state, memory.most / least, arrivals)
 
 
-def _started(config: Config, images: int, processes: Processes, microbatch: int = 0) -> tuple[Game, Iterator[Batch]]:
-    game, batches = made(config, images, processes, microbatch)
-    game.update(batches)  # sets everything up
-    return game, batches
+class _Kept:
+    """Inside, notes how much the turn that needs most keeps for its backward."""
 
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self.most = 0
+        """Bytes, of all updates inside."""
 
-def _counted(game: Game, batches: Iterator[Batch], seen: int) -> Work:
-    game.images_seen = seen
-    with Counted() as counted:
-        game.update(batches)
-    return counted.work
-
-
-def _kept(game: Game, batches: Iterator[Batch], seen: int) -> int:
-    game.images_seen = seen
-    turns = [0]
-    with kept(p for player in game.players.values() for p in player.network.parameters()) as memory:
+    def __enter__(self) -> None:
+        players = self.game.players.values()
+        self._noting = kept(parameter for player in players for parameter in player.network.parameters())
+        memory = self._noting.__enter__()
 
         def end_of_turn(turn: str, player: Player[Any], terms: Terms) -> None:
-            turns.append(sum(memory.values()))
+            self.most = max(self.most, sum(memory.values()))
             memory.clear()
 
-        game.watch = end_of_turn
-        game.update(batches)
-    game.watch = None
-    return max(turns)
+        self.game.watch = end_of_turn
+
+    def __exit__(self, *error: Any) -> None:
+        self.game.watch = None
+        self._noting.__exit__(*error)
 
 
 @contextmanager
@@ -260,18 +277,11 @@ def arriving(game: Game, clock: Callable[[], T]) -> Iterator[dict[Mover, list[tu
             handle.remove()
 
 
-def _arrivals(game: Game, batches: Iterator[Batch], seen: int) -> dict[Mover, tuple[Arrival, ...]]:
-    """By the share of bytes moved: backward passes of GANs are bound by memory more often than by arithmetic."""
-    game.images_seen = seen
-    with Counted() as counted, arriving(game, lambda: counted.bytes) as found:
-        game.update(batches)
-    return {name: of_last_backward(game, name, noted, counted.bytes) for name, noted in found.items()}
+def of_last_backward(game: Game, name: Mover, seen: Sequence[tuple[int, float]], total: float) -> tuple[Arrival, ...]:
+    """What was noted of the last backward of a player, as parts of `total`, which the update has in all.
 
-
-def of_last_backward(
-    game: Game, name: Mover, seen: Sequence[tuple[int, float]], total: float
-) -> tuple[Arrival, ...]:
-    """What was noted of the last backward of a player, as parts of `total`, which the update has in all."""
+    Of counts it is the share of bytes moved: backward passes of GANs are bound by memory more often than by arithmetic.
+    """
     last = seen[-len(game.players[name].parameters) :]
     end = last[-1][1]
     return tuple(Arrival(numbers, (end - now) / total) for numbers, now in last)

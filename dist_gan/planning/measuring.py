@@ -14,7 +14,7 @@ from torch.distributed import HashStore, ProcessGroupGloo
 from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.turn import Mover
-from dist_gan.planning.counting import Arrival, arriving, example, kinds, made, of_last_backward
+from dist_gan.planning.counting import Arrival, arriving, example, kinds, made, of_last_backward, on_made_up
 from dist_gan.planning.links import Host
 
 SECONDS = 3.0
@@ -45,7 +45,7 @@ def measured(config: Config, processes: Processes, images: int) -> Measured:
     Raises:
         RuntimeError, MemoryError: there is not enough memory.
     """
-    game, batches = made(config, images, processes, config.used_microbatch)
+    game, batches = made(on_made_up(config, images, config.used_microbatch), processes)
     shares = kinds(config)
     places = {kind: example(config, images, kind) for kind in shares}
     for kind in [*shares, next(iter(shares))]:

@@ -1,0 +1,173 @@
+"""The table of `doctor --plan`: what a run would reach on machines that may not be there, and how that is known."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dist_gan.console import Console
+from dist_gan.distributed.launch import check_launch, world
+from dist_gan.distributed.processes import Processes
+from dist_gan.errors import ConfigError
+from dist_gan.formatting import duration, plural, size
+from dist_gan.game.turn import Mover
+from dist_gan.planning.asked import Asked, asked
+from dist_gan.planning.counting import Arrival, Costs, count, moves
+from dist_gan.planning.devices import DEVICES, Device
+from dist_gan.planning.estimate import Prediction, memory, number_bytes, predicted
+from dist_gan.planning.links import NCCL_STEPS, Host, Link, World
+from dist_gan.planning.measuring import copy_bandwidth, host, measured
+
+INSIDE_MACHINE = Link(float("inf"), 0.0)
+"""gloo between processes of one machine: what it takes is all in `Host`."""
+PCIE = Link(31.5e9, NCCL_STEPS["pcie"])
+"""PCI Express 4.0 with 16 lanes, one direction (PCI-SIG). Assumed between GPUs that no data sheet here describes."""
+LITTLE = 0.9
+"""From this part of the memory on, little is left."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process's update, and what it needs."""
+
+    seconds: float
+    arrivals: Mapping[Mover, Sequence[Arrival]]
+    memory: float
+    """Bytes."""
+    stall: float
+    """Seconds for which a checkpoint holds up training."""
+    world: World
+
+
+def plan(arguments: Sequence[str], console: Console) -> int:
+    """Print the table of what these arguments ask for; returns the exit code: 2 where the memory does not suffice.
+
+    Raises:
+        ConfigError: see `asked`; the run could not be split so, or not run here; or this process is one of several.
+    """
+    if world()[1] > 1:
+        raise ConfigError("--plan: one process plans for all. Start it by itself: python -m dist_gan.doctor --plan ...")
+    own_gpu = torch.cuda.is_available()
+    what = asked(arguments, by_nccl=own_gpu)
+    config = what.config
+    if mistakes := config.mistakes(what.count) + ([] if what.sheet else check_launch(config.precision)):
+        raise ConfigError("\n".join(mistakes))
+    share = config.batch_size // what.count
+    microbatches = share // config.used_microbatch if config.used_microbatch else 1
+    parts = f" in {microbatches} microbatches of {config.used_microbatch}" if microbatches > 1 else ""
+    exact = ", exact" if config.exact else ""
+    where = f"{plural(what.nodes, 'node')} with {plural(what.gpus, 'process')} each"
+    console.row("world", "ok", f"{where}, {'nccl' if what.sheet or own_gpu else 'gloo'}")
+    split = f"batch {config.batch_size} = {what.count} x {share}{parts}"
+    console.row("plan", "ok", f"{split}, {config.precision}{exact}, {config.networks.name}, {config.images:,} images")
+    costs = count(config, Processes("fp32"))
+    work = costs.work(share, microbatches)
+    found = f"{work.flops / 1e9:,.3g} GFLOP, {size(work.bytes)} moved, {work.operators:,.0f} operators an update"
+    console.row("work", "ok", f"{found} of a process (counted in fp32)")
+    if what.sheet is None:
+        alone = _measured(what, share, console)
+    else:
+        alone = _calculated(what, what.sheet, costs, share, microbatches, console)
+    wire = number_bytes(config)
+    found_speed = predicted(config, alone.world, alone.seconds, alone.arrivals, moves(config), wire=wire)
+    _wire(what, found_speed, alone.world, console)
+    rate = found_speed.images_per_second
+    times = f"{1e3 * found_speed.seconds:,.3g} ms an update; all {config.images:,} images in {duration(config.images / rate)}"
+    console.row("speed", "ok", f"{rate:,.0f} images/s: {times} (calculated)")
+    return _memory(what, alone, costs, console)
+
+
+def _measured(what: Asked, share: int, console: Console) -> Alone:
+    """This machine's own device, on which an update is timed."""
+    config = what.config
+    processes = Processes(config.precision, exact=config.exact)
+    on_gpu = processes.device.type == "cuda"
+    cores = len(os.sched_getaffinity(0))
+    if not on_gpu and "OMP_NUM_THREADS" not in os.environ and not config.exact:
+        torch.set_num_threads(max(1, cores // what.gpus))  # as launch/local.sh does it
+    threads = torch.get_num_threads()
+    found = measured(config, processes, share)
+    if on_gpu:
+        name = torch.cuda.get_device_name(processes.device)
+        sheet = next((one for one in DEVICES.values() if one.name in name.lower()), None)
+        console.row("device", "ok", f"{name}: this machine's, and others like it")
+        world = World(what.nodes, what.gpus, what.network or PCIE, sheet.link if sheet else PCIE, "nccl")
+        shared = 1.0
+    else:
+        shared = max(1.0, what.gpus * threads / cores)
+        each = f"{plural(what.gpus, 'process')} of {plural(threads, 'thread')}"
+        console.row("device", "ok", f"a CPU with {plural(cores, 'core')} for {each}: this machine, and others like it")
+        work = host() if what.count > 1 else Host()
+        busy = what.gpus * threads >= cores
+        world = World(
+            what.nodes, what.gpus, what.network or INSIDE_MACHINE, INSIDE_MACHINE, "gloo", work, shared, busy
+        )
+    seconds = shared * found.seconds
+    note = f", {shared:.2g} times that of a process alone, since they share cores" if shared > 1 else ""
+    console.row("update", "ok", f"{_ms(seconds)} of one process, of {plural(share, 'image')} (measured here{note})")
+    return Alone(seconds, found.arrivals, found.peak, found.stall, world)
+
+
+def _calculated(
+    what: Asked, sheet: Device, costs: Costs, share: int, microbatches: int, console: Console
+) -> Alone:
+    """A device that is not there."""
+    config = what.config
+    peak = sheet.teraflops[config.precision]
+    facts = f"{peak:,g} TFLOP/s in {config.precision}, {size(sheet.bandwidth)}/s, {size(sheet.memory)}"
+    console.row("device", "ok", f"{sheet.name}: {facts} ({sheet.source})")
+    seconds, bound = sheet.seconds(costs.work(share, microbatches), config.precision)
+    console.row(
+        "update",
+        "ok",
+        f"{_ms(seconds)} of one process, of {plural(share, 'image')}: bound by {bound} (calculated: counts, data sheet, "
+        "and what updates on an H100 reached; docs/scaling.md says how well that fits)",
+    )
+    world = World(what.nodes, what.gpus, what.network or sheet.link, sheet.link, "nccl")
+    needs = memory(config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, share)
+    return Alone(seconds, costs.arrivals, needs, costs.state_bytes / copy_bandwidth(), world)
+
+
+def _wire(what: Asked, found: Prediction, world: World, console: Console) -> None:
+    if world.count == 1:
+        console.row("wire", "ok", "nothing: one process")
+        return
+    if what.network:
+        latency = f"{1e6 * what.network.latency:,.3g} us ({what.latency_from})"
+        console.row("network", "ok", f"{size(what.network.bandwidth)}/s of a node in each direction, latency {latency}")
+    if world.backend == "gloo":
+        each = f"{_ms(world.host.per_call)}, and {1e9 * world.host.per_byte:.2g} s a GB"
+        console.row("gloo", "ok", f"an all-reduce costs the processors {each} (measured here)")
+    text = f"{size(found.wire_bytes)} sent by each process in an update take {_ms(found.reductions)}"
+    text += f", of which {_ms(found.reductions - found.exposed)} behind the backward" if not what.config.exact else ""
+    share = f"; {found.wire_share:.1%} of an update waits for the wire, {found.efficiency:.1%} of the speed without it"
+    if found.wire_share > 0.5:
+        console.row("wire", "advice", f"{text}{share} (calculated): fewer processes, or a larger batch_size")
+    else:
+        console.row("wire", "ok", f"{text}{share} (calculated)")
+
+
+def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> int:
+    """The rows of memory and checkpoints."""
+    config = what.config
+    if what.sheet is None:
+        found = f"{size(alone.memory)} at most in a process (measured here)"
+    else:
+        found = f"{size(alone.memory)} in a process of {size(what.sheet.memory)} (counted in fp32, without the device's own)"
+    lacks = what.sheet is not None and alone.memory > what.sheet.memory
+    little = what.sheet is not None and alone.memory > LITTLE * what.sheet.memory
+    less = ": a smaller microbatch needs less" if little else ""
+    console.row("memory", "problem" if lacks else "advice" if little else "ok", found + less)
+    how = "measured here" if what.sheet is None else "bytes by the bandwidth of this machine's memory"
+    every = f"every {config.save.every:,} images"
+    console.row(
+        "checkpoint",
+        "ok",
+        f"{size(costs.state_bytes)}, {every}; rank 0 stops for {_ms(alone.stall)} ({how}), and it is written meanwhile",
+    )
+    return 2 if lacks else 0
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
