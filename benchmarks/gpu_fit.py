@@ -22,7 +22,7 @@ from dist_gan.config.command_line import load
 from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
 from dist_gan.planning.counting import Work, count
-from dist_gan.planning.devices import DEVICES, H100_SEEN, MIXED, Reached
+from dist_gan.planning.devices import DEVICES, H100_SEEN, Reached
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "gpu-nvidia-h100-80gb-hbm3.json"
@@ -69,7 +69,7 @@ def rows() -> list[Row]:
     for cell, numbers in cells.items():
         part, _, what = cell.partition(": ")
         name, _, precision = what.partition(", ")
-        if part not in ("recipes", "presets", "profile") or name not in counts or precision not in MIXED + ("fp32", "tf32"):
+        if part not in ("recipes", "presets", "profile") or name not in counts:
             continue
         one, own = counts[name], config(name)
         images = own.batch_size
@@ -119,7 +119,7 @@ def main() -> None:
     measured = rows()
     reached = fit(measured) if options.refit else H100_SEEN
     console.print(f"{reached}")
-    console.print("update | precision | batch | measured ms | predicted ms | ratio | bound by | GiB measured | GiB counted")
+    console.print("update | precision | batch | ms measured | predicted | ratio | bound by | GiB measured | counted")
     ratios = errors(measured, reached)
     for row, ratio in zip(measured, ratios, strict=True):
         bound = DEVICES["h100"].seconds(row.work, row.precision, reached)[1]
@@ -131,8 +131,10 @@ def main() -> None:
         )
     off = [abs(math.log(ratio)) for ratio in ratios]
     within = sum(value < math.log(1.15) for value in off)
-    console.print(f"half of the rows within {math.exp(statistics.median(off)) - 1:.0%}, all within a factor of "
-                  f"{math.exp(max(off)):.2f}; {within} of {len(off)} within 15%")
+    console.print(
+        f"half of the rows within {math.exp(statistics.median(off)) - 1:.0%}, all within a factor of "
+        f"{math.exp(max(off)):.2f}; {within} of {len(off)} within 15%"
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ def main() -> int:
         "dist_gan": __version__,
     }
     cells = {
-        **{f"processes: {n}, {count}": lambda n=n, c=count: _group(n, c, options.rounds) for n in NETWORKS for count in PROCESSES},
+        **{
+            f"processes: {n}, {count}": lambda n=n, c=count: _group(n, c, options.rounds)
+            for n in NETWORKS
+            for count in PROCESSES
+        },
         **{
             f"links: {n}, {bits / 1e6:g} Mbit/s, {1e3 * delay:g} ms": lambda n=n, b=bits, d=delay: _group(
                 n, 2, options.rounds, Shaped(b, d)
@@ -90,7 +94,13 @@ def _group(networks: str, count: int, rounds: int, link: Shaped | None = None) -
     """The rounds of `count` processes."""
     with link or Shaped(0, 0) as place, tempfile.TemporaryDirectory() as folder:
         out, job = Path(folder) / "out.json", Path(folder) / "job.json"
-        words = {"kind": "rounds", "config": NETWORKS[networks], "rounds": rounds, "host": link is None, "out": str(out)}
+        words = {
+            "kind": "rounds",
+            "config": NETWORKS[networks],
+            "rounds": rounds,
+            "host": link is None,
+            "out": str(out),
+        }
         job.write_text(json.dumps(words))
         port = str(_free_port())
         ranks = []

@@ -41,12 +41,24 @@ def ratios(cell: Mapping[str, Any], world: World, alone: Sequence[float]) -> tup
 
 def _processes(cells: Mapping[str, Any], cores: int) -> None:
     table = Table(title="Processes of one machine, each of 1 thread; predicted from the update of one of them alone")
-    for heading in ("networks, processes", "one alone ms", "all at once ms", "predicted ms", "measured ms", "error", "load"):
+    for heading in (
+        "networks, processes",
+        "one alone ms",
+        "all at once ms",
+        "predicted ms",
+        "measured ms",
+        "error",
+        "load",
+    ):
         table.add_column(heading, justify="left" if heading.startswith("net") else "right")
     for name, cell in cells.items():
         count = int(name.rpartition(", ")[2])
         hosts = [Host(**found) for found in cell["host"]]
-        host = Host(*(statistics.median(v) for v in zip(*((h.per_call, h.per_byte) for h in hosts), strict=True))) if hosts else Host()
+        host = (
+            Host(*(statistics.median(v) for v in zip(*((h.per_call, h.per_byte) for h in hosts), strict=True)))
+            if hosts
+            else Host()
+        )
         shared = max(1.0, count / cores)
         world = World(1, count, INSIDE_MACHINE, INSIDE_MACHINE, "gloo", host, shared, count >= cores)
         ratio, predicted, measured = ratios(cell, world, [shared * seconds for seconds in cell["one"]])
@@ -71,7 +83,16 @@ def host_of(cell: Mapping[str, Any]) -> Host:
 
 def _links(cells: Mapping[str, Any], cores: int) -> None:
     updates = Table(title="Two processes with a link between; predicted from their updates at once without reductions")
-    for heading in ("networks, link, delay", "alone ms", "predicted ms", "measured ms", "error", "wire share: predicted", "measured", "load"):
+    for heading in (
+        "networks, link, delay",
+        "alone ms",
+        "predicted ms",
+        "measured ms",
+        "error",
+        "wire share: predicted",
+        "measured",
+        "load",
+    ):
         updates.add_column(heading, justify="left" if heading.startswith("net") else "right")
     sums = Table(title="An all-reduce over the link, ms: predicted / measured")
     sums.add_column("link, delay")

@@ -69,7 +69,9 @@ class Shaped:
                     subprocess.run([*self.inside(host), *shape.split()], check=True, capture_output=True, text=True)
             for host in (0, 1):
                 subprocess.run([*self.inside(host), "sysctl", "-qw", *TUNED], check=True)
-            self._carrier = subprocess.Popen([sys.executable, __file__, *self.names, str(self.delay)], stdout=subprocess.PIPE)
+            self._carrier = subprocess.Popen(
+                [sys.executable, __file__, *self.names, str(self.delay)], stdout=subprocess.PIPE
+            )
             assert self._carrier.stdout is not None
             self._carrier.stdout.readline()  # it carries from now on
         except BaseException:

@@ -29,7 +29,7 @@ PLAN = "--plan"
 USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        accelerate launch [OPTIONS] -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        launch/local.sh [-n N] --doctor ...     launch/multi_node.sh ... --doctor ...
-       python -m dist_gan.doctor --plan [CONFIG.yaml] nodes=8 gpus=8 [gpu=h200] [network=400gbit] [latency=5us] [key=value ...]
+       python -m dist_gan.doctor --plan [CONFIG.yaml] [nodes=8 gpus=8 gpu=h200 network=400gbit] [dotted.key=value ...]
 
 Has the arguments and the launcher of training, and reports line by line whether that run would work and how fast.
 It trains nothing, downloads nothing, and leaves nothing behind. Exit code: 0 it would work, 2 it would not.

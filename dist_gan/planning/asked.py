@@ -67,7 +67,7 @@ def asked(arguments: Sequence[str], *, by_nccl: bool) -> Asked:
         )
     if nodes == 1:
         if unused := [key for key in ("network", "latency") if options[key] is not None]:
-            raise ConfigError(f"{unused[0]}: it is between nodes, and there is one. Set nodes=2 or more, or leave it out")
+            raise ConfigError(f"{unused[0]}: it is between nodes, and there is one. Set nodes=2, or leave it out")
         return Asked(config, nodes, gpus, sheet, None, "")
     if options["network"] is None:
         raise ConfigError(

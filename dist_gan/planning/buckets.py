@@ -1,4 +1,4 @@
-"""What of the reductions is not hidden behind the backward: DDP reduces buckets of gradients as soon as they are full."""
+"""What of the reductions is not hidden behind the backward: DDP reduces a bucket of gradients as soon as it is full."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -202,7 +203,8 @@ def count(config: Config, processes: Processes) -> Costs:
     of_kinds = {}
     for kind in shares:
         game.images_seen = seen[kind]
-        with Counted() as counted, memory, arriving(game, lambda counted=counted: counted.bytes) as found:
+        counted = Counted()
+        with counted, memory, arriving(game, partial(getattr, counted, "bytes")) as found:
             game.update(batches)
         of_kinds[kind] = counted.work
         if kind == usual:

@@ -47,7 +47,7 @@ class Device:
     def seconds(self, work: Work, precision: str, reached: Reached = H100_SEEN) -> tuple[float, str]:
         """Seconds of an update, and what they are bound by: the largest of three."""
         bounds = {
-            "the host starts operators": work.operators * reached.operator[precision in MIXED],
+            "starting operators": work.operators * reached.operator[precision in MIXED],
             "arithmetic": work.flops / (self.teraflops[precision] * 1e12 * reached.flops),
             "memory": work.bytes / (self.bandwidth * reached.bytes),
         }
@@ -55,27 +55,30 @@ class Device:
         return bounds[bound], bound
 
 
-def _gpu(
-    name: str, fp64: float, fp32: float, tf32: float, half: float, bandwidth: float, memory: float, link: Link, sheet: str
-) -> Device:
-    peaks = {"fp64": fp64, "fp32": fp32, "tf32": tf32, "bf16": half, "fp16": half}
-    return Device(name, peaks, bandwidth * 1e9, memory * 1e9, link, f"NVIDIA's data sheet of the {sheet}")
+def _sheet(name: str, part: str, teraflops: tuple[float, ...], gigabytes: tuple[float, float], link: Link) -> Device:
+    """`teraflops`: in fp32, in tf32, in bf16 and fp16, and in fp64 where the sheet has it; `gigabytes`: of the memory's
+    bandwidth in a second, of the memory."""
+    fp32, tf32, half, *fp64 = teraflops
+    peaks = {"fp32": fp32, "tf32": tf32, "bf16": half, "fp16": half} | ({"fp64": fp64[0]} if fp64 else {})
+    bandwidth, memory = gigabytes
+    return Device(name, peaks, 1e9 * bandwidth, 1e9 * memory, link, f"NVIDIA's data sheet of the {part}")
 
 
 def _nvlink(both_directions: float) -> Link:
+    """`both_directions`: gigabytes per second, as data sheets have it."""
     return Link(both_directions / 2 * 1e9, NCCL_STEPS["nvlink"])
 
 
 DEVICES = {
-    device.name: device
-    for device in (
-        _gpu("a100", 9.7, 19.5, 156, 312, 2039, 80, _nvlink(600), "A100 80GB SXM"),
-        _gpu("h100", 34, 67, 494.5, 989.5, 3350, 80, _nvlink(900), "H100 SXM"),
-        _gpu("h200", 34, 67, 494.5, 989.5, 4800, 141, _nvlink(900), "H200 SXM"),
-        _gpu("l40s", 1.4, 91.6, 183, 362, 864, 48, Link(32e9, NCCL_STEPS["pcie"]), "L40S"),
+    sheet.name: sheet
+    for sheet in (
+        _sheet("a100", "A100 80GB SXM", (19.5, 156, 312, 9.7), (2039, 80), _nvlink(600)),
+        _sheet("h100", "H100 SXM", (67, 494.5, 989.5, 34), (3350, 80), _nvlink(900)),
+        _sheet("h200", "H200 SXM", (67, 494.5, 989.5, 34), (4800, 141), _nvlink(900)),
+        _sheet("l40s", "L40S", (91.6, 183, 362), (864, 48), Link(32e9, NCCL_STEPS["pcie"])),
     )
 }
-"""TFLOP/s of fp64 and fp32 without tensor cores, of tf32, bf16 and fp16 with them; GB/s of memory; GB."""
+"""fp32 and fp64 without tensor cores; tf32, bf16 and fp16 with them."""
 
 
 def device(name: str) -> Device:
@@ -83,5 +86,6 @@ def device(name: str) -> Device:
     if name not in DEVICES:
         near = difflib.get_close_matches(name, [*DEVICES, "here"], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"gpu: expected here (this machine, measured) or one of {', '.join(DEVICES)}, got {name!r}{hint}")
+        there = ", ".join(DEVICES)
+        raise ConfigError(f"gpu: expected here (this machine, measured) or one of {there}, got {name!r}{hint}")
     return DEVICES[name]

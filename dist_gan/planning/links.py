@@ -12,8 +12,8 @@ GLOO_SEGMENT = 2**20
 """Bytes of the largest message of gloo's ring (kMaxSegmentSize in pytorch/gloo, gloo/allreduce.h)."""
 NCCL_BASE = 8.4e-6
 NCCL_STEPS = {"nvlink": 3.4e-6, "pcie": 5.7e-6, "network": 9.6e-6}
-"""Seconds of a call, and of a step of a ring over each kind of link: NCCL's own model (NVIDIA/nccl, src/graph/tuning.cc,
-baseLat and hwLat, ring, protocol Simple)."""
+"""Seconds of a call, and of a step of a ring over each kind of link: NCCL's own model (baseLat and hwLat of a ring with
+the protocol Simple, in NVIDIA/nccl, src/graph/tuning.cc)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What can be measured on this machine: an update of one process, what gloo costs the processors, a copy of the state."""
+"""What can be measured on this machine: an update of one process, what gloo costs the processors, copies of memory."""
 
 import resource
 import statistics
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch.distributed import HashStore, ProcessGroupGloo
@@ -81,7 +82,7 @@ def host() -> Host:
     found: list[Host] = []
 
     def take_part(rank: int) -> None:
-        group = ProcessGroupGloo(store, rank, 2, timedelta(seconds=60))
+        group: Any = ProcessGroupGloo(store, rank, 2, timedelta(seconds=60))
         one, many = torch.zeros(1), torch.zeros(SUMMED)
         times: dict[int, list[float]] = {1: [], SUMMED: []}
         for _ in range(15):

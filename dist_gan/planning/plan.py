@@ -73,8 +73,8 @@ def plan(arguments: Sequence[str], console: Console) -> int:
     found_speed = predicted(config, alone.world, alone.seconds, alone.arrivals, moves(config), wire=wire)
     _wire(what, found_speed, alone.world, console)
     rate = found_speed.images_per_second
-    times = f"{1e3 * found_speed.seconds:,.3g} ms an update; all {config.images:,} images in {duration(config.images / rate)}"
-    console.row("speed", "ok", f"{rate:,.0f} images/s: {times} (calculated)")
+    whole = f"all {config.images:,} images in {duration(config.images / rate)}"
+    console.row("speed", "ok", f"{rate:,.0f} images/s, {_time(found_speed.seconds)} an update: {whole} (calculated)")
     return _memory(what, alone, costs, console)
 
 
@@ -100,18 +100,14 @@ def _measured(what: Asked, share: int, console: Console) -> Alone:
         console.row("device", "ok", f"a CPU with {plural(cores, 'core')} for {each}: this machine, and others like it")
         work = host() if what.count > 1 else Host()
         busy = what.gpus * threads >= cores
-        world = World(
-            what.nodes, what.gpus, what.network or INSIDE_MACHINE, INSIDE_MACHINE, "gloo", work, shared, busy
-        )
+        world = World(what.nodes, what.gpus, what.network or INSIDE_MACHINE, INSIDE_MACHINE, "gloo", work, shared, busy)
     seconds = shared * found.seconds
     note = f", {shared:.2g} times that of a process alone, since they share cores" if shared > 1 else ""
-    console.row("update", "ok", f"{_ms(seconds)} of one process, of {plural(share, 'image')} (measured here{note})")
+    console.row("update", "ok", f"{_time(seconds)} of one process, of {plural(share, 'image')} (measured here{note})")
     return Alone(seconds, found.arrivals, found.peak, found.stall, world)
 
 
-def _calculated(
-    what: Asked, sheet: Device, costs: Costs, share: int, microbatches: int, console: Console
-) -> Alone:
+def _calculated(what: Asked, sheet: Device, costs: Costs, share: int, microbatches: int, console: Console) -> Alone:
     """A device that is not there."""
     config = what.config
     peak = sheet.teraflops[config.precision]
@@ -121,8 +117,8 @@ def _calculated(
     console.row(
         "update",
         "ok",
-        f"{_ms(seconds)} of one process, of {plural(share, 'image')}: bound by {bound} (calculated: counts, data sheet, "
-        "and what updates on an H100 reached; docs/scaling.md says how well that fits)",
+        f"{_time(seconds)} of one process, of {plural(share, 'image')}: {bound} takes longest (calculated from counts, "
+        "the data sheet, and what an H100 was seen to reach)",
     )
     world = World(what.nodes, what.gpus, what.network or sheet.link, sheet.link, "nccl")
     needs = memory(config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, share)
@@ -134,13 +130,13 @@ def _wire(what: Asked, found: Prediction, world: World, console: Console) -> Non
         console.row("wire", "ok", "nothing: one process")
         return
     if what.network:
-        latency = f"{1e6 * what.network.latency:,.3g} us ({what.latency_from})"
+        latency = f"{_time(what.network.latency)} ({what.latency_from})"
         console.row("network", "ok", f"{size(what.network.bandwidth)}/s of a node in each direction, latency {latency}")
     if world.backend == "gloo":
-        each = f"{_ms(world.host.per_call)}, and {1e9 * world.host.per_byte:.2g} s a GB"
+        each = f"{_time(world.host.per_call)}, and {1e9 * world.host.per_byte:.2g} s a GB"
         console.row("gloo", "ok", f"an all-reduce costs the processors {each} (measured here)")
-    text = f"{size(found.wire_bytes)} sent by each process in an update take {_ms(found.reductions)}"
-    text += f", of which {_ms(found.reductions - found.exposed)} behind the backward" if not what.config.exact else ""
+    text = f"{size(found.wire_bytes)} sent by each process in an update take {_time(found.reductions)}"
+    text += f", of which {_time(found.reductions - found.exposed)} behind the backward" if not what.config.exact else ""
     share = f"; {found.wire_share:.1%} of an update waits for the wire, {found.efficiency:.1%} of the speed without it"
     if found.wire_share > 0.5:
         console.row("wire", "advice", f"{text}{share} (calculated): fewer processes, or a larger batch_size")
@@ -154,7 +150,7 @@ def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> int:
     if what.sheet is None:
         found = f"{size(alone.memory)} at most in a process (measured here)"
     else:
-        found = f"{size(alone.memory)} in a process of {size(what.sheet.memory)} (counted in fp32, without the device's own)"
+        found = f"{size(alone.memory)} of {size(what.sheet.memory)} (counted in fp32, without the device's own)"
     lacks = what.sheet is not None and alone.memory > what.sheet.memory
     little = what.sheet is not None and alone.memory > LITTLE * what.sheet.memory
     less = ": a smaller microbatch needs less" if little else ""
@@ -164,10 +160,12 @@ def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> int:
     console.row(
         "checkpoint",
         "ok",
-        f"{size(costs.state_bytes)}, {every}; rank 0 stops for {_ms(alone.stall)} ({how}), and it is written meanwhile",
+        f"{size(costs.state_bytes)}, {every}; rank 0 stops for {_time(alone.stall)} ({how}); written meanwhile",
     )
     return 2 if lacks else 0
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+def _time(seconds: float) -> str:
+    """Three digits: 1.23 s, 45.6 ms, 9.6 us."""
+    scale, unit = (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "us")
+    return f"{scale * seconds:.3g} {unit}"
