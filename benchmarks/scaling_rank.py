@@ -59,6 +59,9 @@ def rounds(job: dict[str, Any]) -> dict[str, Any]:
     share = config.batch_size // processes.count
     config = on_made_up(config, config.batch_size)
     alone, own = made(on_made_up(config, share), processes)
+    if processes.count > 1:
+        groups = [torch.distributed.new_group([rank]) for rank in range(processes.count)]
+        measuring.reduce_alone(alone, groups[processes.rank])
     dataset = config.data.open(processes.device)
     together = game_of(config, processes, dataset)
     batches = stream_of(config, processes, dataset).batches(0)

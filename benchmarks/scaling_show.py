@@ -55,7 +55,7 @@ def _processes(cells: Mapping[str, Any], cores: int) -> None:
         count = int(name.rpartition(", ")[2])
         hosts = [Host(**found) for found in cell["host"]]
         host = (
-            Host(*(statistics.median(v) for v in zip(*((h.per_call, h.per_byte) for h in hosts), strict=True)))
+            Host(*(statistics.median(v) for v in zip(*((h.per_step, h.per_byte) for h in hosts), strict=True)))
             if hosts
             else Host()
         )
@@ -78,7 +78,7 @@ def host_of(cell: Mapping[str, Any]) -> Host:
     """What an all-reduce costs the processors, from those over a link that is not shaped."""
     times = {int(size): statistics.median(taken) for size, taken in cell["all_reduce"].items()}
     largest = max(times)
-    return Host(times[4], max(0.0, times[largest] - times[4]) / largest)
+    return Host(times[4] / 2, max(0.0, times[largest] - 2 * times[4]) / largest)
 
 
 def _links(cells: Mapping[str, Any], cores: int) -> None:

@@ -52,10 +52,10 @@ class Host:
     the GPUs' work.
     """
 
-    per_call: float = 0.0
-    """Seconds of an all-reduce of one number."""
+    per_step: float = 0.0
+    """Seconds of a step of the ring with hardly a byte: threads are woken, and the system is called."""
     per_byte: float = 0.0
-    """Seconds for each byte of the summed tensor."""
+    """Seconds for each byte that a process sends."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,21 @@ class World:
         """What each process sends in an all-reduce of `size` bytes."""
         return 2 * (self.count - 1) / self.count * size
 
+    def steps(self, size: float) -> int:
+        """Of gloo's ring, for `size` bytes.
+
+        Each of n parts is cut into segments, at least two, of 1 MiB at most; a tensor of fewer numbers than segments is
+        one message. Two segments are on their way at a time, but the sender of each waits for the receiver's word that
+        it is ready. So each pair costs two latencies: as many as segments.
+        """
+        segments = max(2, math.ceil(size / self.count / GLOO_SEGMENT)) if size >= 8 * self.count else 1
+        return 2 * (self.count - 1) * segments
+
     def host_seconds(self, size: float) -> float:
-        """What an all-reduce of `size` bytes costs the processors. Two processes were measured, which send `size`."""
+        """What an all-reduce of `size` bytes costs the processors."""
         if self.count == 1:
             return 0.0
-        return self.shared * (self.host.per_call + self.wire_bytes(size) * self.host.per_byte)
+        return self.shared * (self.steps(size) * self.host.per_step + self.wire_bytes(size) * self.host.per_byte)
 
     def all_reduce(self, size: float) -> float:
         """Seconds of an all-reduce of `size` bytes that nothing else overlaps with; 0 with one process."""
@@ -99,17 +109,10 @@ class World:
         return self._gloo(size) if self.backend == "gloo" else self._nccl(size)
 
     def _gloo(self, size: float) -> float:
-        """One ring through all processes. It goes in steps, and no process is ahead of the slowest link.
-
-        Each of n parts is cut into segments, at least two, of 1 MiB at most. Two are on their way at a time, but the
-        sender of each waits for the receiver's word that it is ready: so each pair costs two latencies, as many as
-        segments. A tensor that is smaller than the segments' number is one message.
-        """
-        n = self.count
-        segments = max(2, math.ceil(size / n / GLOO_SEGMENT)) if size >= 8 * n else 1
+        """One ring through all processes, in which none is ahead of the slowest link."""
         slowest = self.network if self.nodes > 1 else self.inside
-        steps = 2 * (n - 1) * segments * slowest.latency
-        return steps + max(self.wire_bytes(size) / slowest.bandwidth, self.host_seconds(size))
+        waits = self.steps(size) * slowest.latency
+        return waits + max(self.wire_bytes(size) / slowest.bandwidth, self.host_seconds(size))
 
     def _nccl(self, size: float) -> float:
         """A reduce-scatter inside each node, a ring between the nodes, an all-gather inside each node.

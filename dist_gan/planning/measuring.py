@@ -4,18 +4,24 @@ import resource
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributed import HashStore, ProcessGroupGloo
+from torch.nn.parallel import DistributedDataParallel
 
 from dist_gan.config.schema import Config
+from dist_gan.data.source import Batch
 from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.reduction import Reduction
+from dist_gan.game.game import Game
 from dist_gan.game.turn import Mover
-from dist_gan.planning.counting import Arrival, arriving, example, kinds, made, of_last_backward, on_made_up
+from dist_gan.planning.counting import Arrival, Due, arriving, example, kinds, made, of_last_backward, on_made_up
 from dist_gan.planning.links import Host
 
 SECONDS = 3.0
@@ -40,19 +46,34 @@ class Measured:
     """Bytes: the most that the device has held; on a CPU, the whole process."""
 
 
-def measured(config: Config, processes: Processes, images: int) -> Measured:
+def measured(config: Config, processes: Processes, images: int, *, reduces: bool) -> Measured:
     """Real updates on `images` made-up images each, with the penalties that are due as often as in a run.
+
+    Args:
+        config: what is played.
+        processes: this one.
+        images: of the process's part of a batch.
+        reduces: whether gradients go through DDP as in a run of several processes, though nothing is sent.
 
     Raises:
         RuntimeError, MemoryError: there is not enough memory.
     """
     game, batches = made(on_made_up(config, images, config.used_microbatch), processes)
+    if not reduces or config.exact:
+        return _measured(config, game, batches)
+    with _group_of_one(processes.device) as group:
+        reduce_alone(game, group)
+        return _measured(config, game, batches)
+
+
+def _measured(config: Config, game: Game, batches: Iterator[Batch]) -> Measured:
+    processes = game.processes
     shares = kinds(config)
-    places = {kind: example(config, images, kind) for kind in shares}
-    for kind in [*shares, next(iter(shares))]:
+    places = {kind: example(config, game.batch_size, kind) for kind in shares}
+    for kind in [*shares, *shares, next(iter(shares))]:
         game.images_seen = places[kind]
         one = _timed(lambda: game.update(batches), processes)
-    times: dict[tuple[int, ...], list[float]] = {kind: [] for kind in shares}
+    times: dict[Due, list[float]] = {kind: [] for kind in shares}
     for _ in range(max(3, min(50, int(SECONDS / one / len(shares))))):
         for kind in shares:
             game.images_seen = places[kind]
@@ -76,6 +97,41 @@ def measured(config: Config, processes: Processes, images: int) -> Measured:
     return Measured(seconds, arrivals, sum(t.nbytes for t in copied), statistics.median(stalls), peak)
 
 
+class _Unshared(Reduction):
+    """DDP as in a run, but with no other process: what it costs by itself."""
+
+    def __init__(self, network: nn.Module, batch_size: int, group: Any) -> None:
+        self.wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True)
+        self.wrapped.broadcast_buffers = False
+        self.scale = 1 / batch_size
+
+    def around(self, *, last: bool) -> AbstractContextManager[None]:
+        no_sync: Callable[[], AbstractContextManager[None]] = self.wrapped.no_sync
+        return nullcontext() if last else no_sync()
+
+
+def reduce_alone(game: Game, group: Any) -> None:
+    """From now on this game of one process reduces its gradients by DDP, over a group that has no other process."""
+    for player in game.players.values():
+        for parameter in player.parameters:
+            parameter.requires_grad_(True)  # DDP never reduces others
+        player.reduction = _Unshared(player.network, game.batch_size, group)
+        for parameter in player.parameters:
+            parameter.requires_grad_(False)
+
+
+@contextmanager
+def _group_of_one(device: torch.device) -> Iterator[Any]:
+    """The process group of this process alone, without a port."""
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store: Any = HashStore()
+    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    try:
+        yield torch.distributed.group.WORLD
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def host() -> Host:
     """What gloo costs the processors: all-reduces between two threads of this process, through the machine itself."""
     store = HashStore()
@@ -92,7 +148,8 @@ def host() -> Host:
                 group.allreduce([numbers]).wait()
                 times[len(numbers)].append(time.perf_counter() - begun)
         per_call, whole = (statistics.median(taken[3:]) for taken in times.values())
-        found.append(Host(per_call, max(0.0, whole - per_call) / (4 * SUMMED)))
+        # Two steps with one number; four with many, of which each of the two sends as many as there are.
+        found.append(Host(per_call / 2, max(0.0, whole - 2 * per_call) / (4 * SUMMED)))
 
     other = threading.Thread(target=take_part, args=(1,), daemon=True)
     other.start()

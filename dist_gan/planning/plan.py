@@ -87,7 +87,7 @@ def _measured(what: Asked, share: int, console: Console) -> Alone:
     if not on_gpu and "OMP_NUM_THREADS" not in os.environ and not config.exact:
         torch.set_num_threads(max(1, cores // what.gpus))  # as launch/local.sh does it
     threads = torch.get_num_threads()
-    found = measured(config, processes, share)
+    found = measured(config, processes, share, reduces=what.count > 1)
     if on_gpu:
         name = torch.cuda.get_device_name(processes.device)
         sheet = next((one for one in DEVICES.values() if one.name in name.lower()), None)
@@ -103,7 +103,10 @@ def _measured(what: Asked, share: int, console: Console) -> Alone:
         world = World(what.nodes, what.gpus, what.network or INSIDE_MACHINE, INSIDE_MACHINE, "gloo", work, shared, busy)
     seconds = shared * found.seconds
     note = f", {shared:.2g} times that of a process alone, since they share cores" if shared > 1 else ""
-    console.row("update", "ok", f"{_time(seconds)} of one process, of {plural(share, 'image')} (measured here{note})")
+    ddp = ", with DDP and nobody to send to" if what.count > 1 and not config.exact else ""
+    console.row(
+        "update", "ok", f"{_time(seconds)} of one process, of {plural(share, 'image')} (measured here{ddp}{note})"
+    )
     return Alone(seconds, found.arrivals, found.peak, found.stall, world)
 
 
@@ -133,8 +136,8 @@ def _wire(what: Asked, found: Prediction, world: World, console: Console) -> Non
         latency = f"{_time(what.network.latency)} ({what.latency_from})"
         console.row("network", "ok", f"{size(what.network.bandwidth)}/s of a node in each direction, latency {latency}")
     if world.backend == "gloo":
-        each = f"{_time(world.host.per_call)}, and {1e9 * world.host.per_byte:.2g} s a GB"
-        console.row("gloo", "ok", f"an all-reduce costs the processors {each} (measured here)")
+        each = f"{_time(world.host.per_step)} a step, {1e9 * world.host.per_byte:.2g} s a GB"
+        console.row("gloo", "ok", f"a reduction costs the processors {each} (measured here)")
     text = f"{size(found.wire_bytes)} sent by each process in an update take {_time(found.reductions)}"
     text += f", of which {_time(found.reductions - found.exposed)} behind the backward" if not what.config.exact else ""
     share = f"; {found.wire_share:.1%} of an update waits for the wire, {found.efficiency:.1%} of the speed without it"
