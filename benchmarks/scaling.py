@@ -15,10 +15,11 @@ import os
 import platform
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +62,15 @@ def main() -> int:
         "python": platform.python_version(),
         "dist_gan": __version__,
     }
-    cells = {
-        **{
-            f"processes: {n}, {count}": lambda n=n, c=count: _group(n, c, options.rounds)
-            for n in NETWORKS
-            for count in PROCESSES
-        },
-        **{
-            f"links: {n}, {bits / 1e6:g} Mbit/s, {1e3 * delay:g} ms": lambda n=n, b=bits, d=delay: _group(
-                n, 2, options.rounds, Shaped(b, d)
-            )
-            for n in NETWORKS
-            for bits, delay in LINKS
-        },
-    }
-    cells |= {f"growth: {name}": lambda name=name: _grown(GROWTH[name]) for name in GROWTH}
+    cells: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name in NETWORKS:
+        for count in PROCESSES:
+            cells[f"processes: {name}, {count}"] = partial(_group, name, count, options.rounds)
+    for name in NETWORKS:
+        for bits, delay in LINKS:
+            link = f"{bits / 1e6:g} Mbit/s, {1e3 * delay:g} ms"
+            cells[f"links: {name}, {link}"] = partial(_group, name, 2, options.rounds, Shaped(bits, delay))
+    cells |= {f"growth: {name}": partial(_grown, configs) for name, configs in GROWTH.items()}
     if "links" in options.parts and os.geteuid() != 0:
         console.print("the part links needs root, which network namespaces need; leave it out with --parts")
         return 2

@@ -69,10 +69,10 @@ def rounds(job: dict[str, Any]) -> dict[str, Any]:
     for _ in range(3):
         alone.update(own)
         together.update(batches)
-    one = processes.broadcast(_timed(lambda: alone.update(own)))
-    updates = max(1, round(PHASE / one))
+    took = [_timed(lambda: alone.update(own)), _timed(lambda: together.update(batches))]
+    few, fewer = (max(1, round(PHASE / seconds)) for seconds in processes.broadcast(took))
 
-    def several(game: Any, source: Any) -> float:
+    def several(game: Any, source: Any, updates: int) -> float:
         return _timed(lambda: [game.update(source) for _ in range(updates)]) / updates
 
     found: dict[str, Any] = {"one": [], "all": [], "together": [], "host": [], "all_reduce": {s: [] for s in SIZES}}
@@ -82,19 +82,19 @@ def rounds(job: dict[str, Any]) -> dict[str, Any]:
         with urgent():
             processes.wait()
             if processes.is_first:
-                found["one"].append(several(alone, own))
+                found["one"].append(several(alone, own, few))
             if processes.is_first and processes.count > 1 and job["host"]:
                 found["host"].append(vars(measuring.host()))
         processes.wait()
         time.sleep(PAUSE)
         with urgent():
             processes.wait()
-            each = processes.gather(several(alone, own))
+            each = processes.gather(several(alone, own, few))
             found["all"].append(statistics.mean(each))
         time.sleep(PAUSE)
         with urgent():
             processes.wait()
-            found["together"].append(several(together, batches))
+            found["together"].append(several(together, batches, fewer))
             with arriving(alone, time.perf_counter) as noted:
                 whole = _timed(lambda: alone.update(own))
             arrivals.append({name: of_last_backward(alone, name, seen, whole) for name, seen in noted.items()})

@@ -2,7 +2,7 @@
 
 Bandwidth: the kernel's token bucket (tbf) on both ends. Delay: each end is a tun device, and a process of this file
 carries every packet from one to the other and holds it back for that time: many kernels lack netem, which would do it.
-That process needs time of a core, so that rates beyond a few Gbit/s may not be reached: `Shaped.rates` measures what is.
+That process needs time of a core, so that rates beyond a few Gbit/s may not be reached.
 """
 
 import contextlib
@@ -10,13 +10,11 @@ import ctypes
 import fcntl
 import os
 import select
-import socket
 import struct
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 TUN, TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = "/dev/net/tun", 0x400454CA, 0x0001, 0x1000, 0x40000000
@@ -84,7 +82,7 @@ class Shaped:
             self._carrier.kill()
             self._carrier.wait()
         for name in self.names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
 def take_cores(real_time: bool, main: int = 1, others: int = 2) -> None:
@@ -94,7 +92,7 @@ def take_cores(real_time: bool, main: int = 1, others: int = 2) -> None:
     Other work is not only slow to leave a core: each message wakes threads, and each of these would wait for
     milliseconds. The threads that carry messages go before the `main` one, which computes.
     """
-    for thread in map(int, os.listdir("/proc/self/task")):
+    for thread in (int(task.name) for task in Path("/proc/self/task").iterdir()):
         policy = os.SCHED_RR if real_time else os.SCHED_OTHER
         rank = (main if thread == os.getpid() else others) if real_time else 0
         with contextlib.suppress(OSError):

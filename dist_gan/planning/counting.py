@@ -192,7 +192,11 @@ class Costs:
 
 
 def count(config: Config, processes: Processes) -> Costs:
-    """Counts updates with one and with two of the smallest batch. All kinds of updates count by how often they come."""
+    """Counts updates with one and with two of the smallest batch. All kinds of updates count by how often they come.
+
+    They are counted as they are written (`speed=eager`), without the integers of exact runs.
+    """
+    config = config.model_copy(update={"speed": "eager", "microbatch": config.used_microbatch, "exact": False})
     least = config.batch_multiple
     shares = kinds(config)
     usual = next(iter(shares))
@@ -212,7 +216,7 @@ def count(config: Config, processes: Processes) -> Costs:
 
     def more(times: int, microbatch: int) -> Work:
         """Of the same game on a larger batch."""
-        game.microbatch, game.images_seen = microbatch, seen[usual]
+        game.gradients.microbatch, game.images_seen = microbatch, seen[usual]
         larger = on_made_up(config, times * least)
         stream = stream_of(larger, game.processes, larger.data.open(game.processes.device))
         with Counted() as counted:

@@ -59,6 +59,7 @@ def predicted(
     moves: Mapping[Mover, float],
     *,
     wire: float,
+    at_once: bool,
 ) -> Prediction:
     """What an update takes in a world.
 
@@ -69,6 +70,8 @@ def predicted(
         arrivals: of the gradients of each player, as parts of that update.
         moves: how often each player's gradients are reduced in an update.
         wire: bytes of a gradient's number on the wire (`number_bytes`).
+        at_once: whether a turn's gradients are reduced in one piece after its backward, so that nothing is hidden: in
+            exact runs, and where turns are repeated as graphs or compiled.
     """
     kept = 8.0 if config.precision == "fp64" else 4.0
     added = reductions = sent = 0.0
@@ -76,8 +79,9 @@ def predicted(
         if world.count == 1:
             continue
         numbers = sum(arrival.numbers for arrival in seen)
-        if config.exact:  # all at once, after the last microbatch, and a maximum before
-            taken = waits = world.all_reduce(8) + world.all_reduce(wire * numbers)
+        if at_once:
+            maximum = world.all_reduce(8) if config.exact else 0.0  # by which an exact sum scales
+            taken = waits = maximum + world.all_reduce(wire * numbers)
         else:
             buckets = buckets_of(seen, alone, wire, kept)
             taken = sum(world.all_reduce(bucket.size) for bucket in buckets)

@@ -59,7 +59,7 @@ def measured(config: Config, processes: Processes, images: int, *, reduces: bool
         RuntimeError, MemoryError: there is not enough memory.
     """
     game, batches = made(on_made_up(config, images, config.used_microbatch), processes)
-    if not reduces or config.exact:
+    if not reduces or config.exact or game.runner.flat:
         return _measured(config, game, batches)
     with _group_of_one(processes.device) as group:
         reduce_alone(game, group)
@@ -81,11 +81,15 @@ def _measured(config: Config, game: Game, batches: Iterator[Batch]) -> Measured:
     seconds = sum(share * statistics.median(times[kind]) for kind, share in shares.items())
 
     game.images_seen = places[next(iter(shares))]
-    with arriving(game, lambda: _now(processes)) as found:
-        begun = _now(processes)
-        game.update(batches)
-        whole = _now(processes) - begun
-    arrivals = {name: of_last_backward(game, name, noted, whole) for name, noted in found.items()}
+    arrivals: dict[Mover, tuple[Arrival, ...]] = {
+        name: (Arrival(sum(p.numel() for p in player.parameters), 0.0),) for name, player in game.players.items()
+    }
+    if not game.runner.flat:  # what is repeated calls no hooks, and its gradients are reduced at the end
+        with arriving(game, lambda: _now(processes)) as found:
+            begun = _now(processes)
+            game.update(batches)
+            whole = _now(processes) - begun
+        arrivals = {name: of_last_backward(game, name, noted, whole) for name, noted in found.items()}
     stalls = []
     for _ in range(3):  # as `Writer.save` of run/checkpoint.py does it
         begun = _now(processes)
@@ -101,6 +105,7 @@ class _Unshared(Reduction):
     """DDP as in a run, but with no other process: what it costs by itself."""
 
     def __init__(self, network: nn.Module, batch_size: int, group: Any) -> None:
+        self.gradients = []
         self.wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True)
         self.wrapped.broadcast_buffers = False
         self.scale = 1 / batch_size

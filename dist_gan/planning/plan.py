@@ -18,6 +18,7 @@ from dist_gan.planning.devices import DEVICES, Device
 from dist_gan.planning.estimate import Prediction, memory, number_bytes, predicted
 from dist_gan.planning.links import NCCL_STEPS, Host, Link, World
 from dist_gan.planning.measuring import copy_bandwidth, host, measured
+from dist_gan.run.build import used_speed
 
 INSIDE_MACHINE = Link(float("inf"), 0.0)
 """gloo between processes of one machine: what it takes is all in `Host`."""
@@ -38,6 +39,8 @@ class Alone:
     stall: float
     """Seconds for which a checkpoint holds up training."""
     world: World
+    repeated: bool
+    """Whether turns are repeated as graphs, or compiled."""
 
 
 def plan(arguments: Sequence[str], console: Console) -> int:
@@ -51,7 +54,7 @@ def plan(arguments: Sequence[str], console: Console) -> int:
     own_gpu = torch.cuda.is_available()
     what = asked(arguments, by_nccl=own_gpu)
     config = what.config
-    if mistakes := config.mistakes(what.count) + ([] if what.sheet else check_launch(config.precision)):
+    if mistakes := config.mistakes(what.count) + ([] if what.sheet else check_launch(config.precision, config.speed)):
         raise ConfigError("\n".join(mistakes))
     share = config.batch_size // what.count
     microbatches = share // config.used_microbatch if config.used_microbatch else 1
@@ -70,8 +73,11 @@ def plan(arguments: Sequence[str], console: Console) -> int:
     else:
         alone = _calculated(what, what.sheet, costs, share, microbatches, console)
     wire = number_bytes(config)
-    found_speed = predicted(config, alone.world, alone.seconds, alone.arrivals, moves(config), wire=wire)
-    _wire(what, found_speed, alone.world, console)
+    at_once = config.exact or alone.repeated
+    found_speed = predicted(
+        config, alone.world, alone.seconds, alone.arrivals, moves(config), wire=wire, at_once=at_once
+    )
+    _wire(what, found_speed, alone.world, console, at_once=at_once)
     rate = found_speed.images_per_second
     whole = f"all {config.images:,} images in {duration(config.images / rate)}"
     console.row("speed", "ok", f"{rate:,.0f} images/s, {_time(found_speed.seconds)} an update: {whole} (calculated)")
@@ -103,11 +109,12 @@ def _measured(what: Asked, share: int, console: Console) -> Alone:
         world = World(what.nodes, what.gpus, what.network or INSIDE_MACHINE, INSIDE_MACHINE, "gloo", work, shared, busy)
     seconds = shared * found.seconds
     note = f", {shared:.2g} times that of a process alone, since they share cores" if shared > 1 else ""
-    ddp = ", with DDP and nobody to send to" if what.count > 1 and not config.exact else ""
+    repeated = used_speed(config, processes)[0] != "eager"
+    ddp = ", with DDP and nobody to send to" if what.count > 1 and not (config.exact or repeated) else ""
     console.row(
         "update", "ok", f"{_time(seconds)} of one process, of {plural(share, 'image')} (measured here{ddp}{note})"
     )
-    return Alone(seconds, found.arrivals, found.peak, found.stall, world)
+    return Alone(seconds, found.arrivals, found.peak, found.stall, world, repeated)
 
 
 def _calculated(what: Asked, sheet: Device, costs: Costs, share: int, microbatches: int, console: Console) -> Alone:
@@ -116,19 +123,17 @@ def _calculated(what: Asked, sheet: Device, costs: Costs, share: int, microbatch
     peak = sheet.teraflops[config.precision]
     facts = f"{peak:,g} TFLOP/s in {config.precision}, {size(sheet.bandwidth)}/s, {size(sheet.memory)}"
     console.row("device", "ok", f"{sheet.name}: {facts} ({sheet.source})")
-    seconds, bound = sheet.seconds(costs.work(share, microbatches), config.precision)
-    console.row(
-        "update",
-        "ok",
-        f"{_time(seconds)} of one process, of {plural(share, 'image')}: {bound} takes longest (calculated from counts, "
-        "the data sheet, and what an H100 was seen to reach)",
-    )
+    graph = config.speed in ("auto", "graph", "compile") and not config.only_eager()
+    seconds, bound = sheet.seconds(costs.work(share, microbatches), config.precision, graph=graph)
+    found = f"{_time(seconds)} of one process, of {plural(share, 'image')}{' as graphs' if graph else ''}"
+    origin = "calculated from counts, the data sheet, and what an H100 was seen to reach"
+    console.row("update", "ok", f"{found}: {bound} takes longest ({origin})")
     world = World(what.nodes, what.gpus, what.network or sheet.link, sheet.link, "nccl")
     needs = memory(config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, share)
-    return Alone(seconds, costs.arrivals, needs, costs.state_bytes / copy_bandwidth(), world)
+    return Alone(seconds, costs.arrivals, needs, costs.state_bytes / copy_bandwidth(), world, graph)
 
 
-def _wire(what: Asked, found: Prediction, world: World, console: Console) -> None:
+def _wire(what: Asked, found: Prediction, world: World, console: Console, *, at_once: bool) -> None:
     if world.count == 1:
         console.row("wire", "ok", "nothing: one process")
         return
@@ -139,7 +144,7 @@ def _wire(what: Asked, found: Prediction, world: World, console: Console) -> Non
         each = f"{_time(world.host.per_step)} a step, {1e9 * world.host.per_byte:.2g} s a GB"
         console.row("gloo", "ok", f"a reduction costs the processors {each} (measured here)")
     text = f"{size(found.wire_bytes)} sent by each process in an update take {_time(found.reductions)}"
-    text += f", of which {_time(found.reductions - found.exposed)} behind the backward" if not what.config.exact else ""
+    text += f", of which {_time(found.reductions - found.exposed)} behind the backward" if not at_once else ""
     share = f"; {found.wire_share:.1%} of an update waits for the wire, {found.efficiency:.1%} of the speed without it"
     if found.wire_share > 0.5:
         console.row("wire", "advice", f"{text}{share} (calculated): fewer processes, or a larger batch_size")
