@@ -21,6 +21,7 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import Traffic
 from dist_gan.planning import measuring
 from dist_gan.planning.counting import arriving, count, made, of_last_backward, on_made_up
+from dist_gan.planning.estimate import memory
 from dist_gan.run.build import game_of, stream_of
 
 PHASE = 0.3
@@ -127,27 +128,28 @@ def grown(job: dict[str, Any]) -> dict[str, Any]:
     """An update of one process: seconds, FLOPs, the memory that it needs beside what stands when nothing is trained."""
     processes = Processes("fp32")
     config = configured(job["config"])
-    small = config.data.shape
-    data = Generated(size=small.height, channels=small.channels, count=256)
+    shape = config.data.shape
+    data = Generated(size=shape.height, channels=shape.channels, count=256)
     config = config.model_copy(update={"data": data})
-    costs = count(config, processes)
     before = _resident()
     game, batches = made(on_made_up(config, config.batch_size, config.microbatch), processes)
     times = []
     begun = time.perf_counter()
-    while len(times) < 4 or (time.perf_counter() - begun < job["seconds"] and len(times) < 200):
+    while len(times) < 6 or (time.perf_counter() - begun < job["seconds"] and len(times) < 200):
         with urgent():
             times.append(_timed(lambda: game.update(batches)))
+    seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    costs = count(config, processes)
     microbatches = config.batch_size // config.microbatch if config.microbatch else 1
-    work = costs.work(config.batch_size, microbatches)
-    kept = costs.kept_bytes * (config.microbatch or config.batch_size)
-    needed = costs.state_bytes + 4 * max(costs.parameters.values()) + kept
+    needed = memory(
+        config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, images=config.batch_size
+    )
     return {
-        "seconds": statistics.median(times[2:]),
-        "least": min(times[2:]),
-        "flops": work.flops,
+        "seconds": min(times[2:]),
+        "median": statistics.median(times[2:]),
+        "flops": costs.work(config.batch_size, microbatches).flops,
         "counted": needed,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before,
+        "peak": seen,
     }
 
 

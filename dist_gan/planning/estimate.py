@@ -7,6 +7,7 @@ from dist_gan.config.schema import Config
 from dist_gan.game.turn import Mover
 from dist_gan.planning.buckets import buckets_of, exposed
 from dist_gan.planning.counting import Arrival
+from dist_gan.planning.devices import MIXED
 from dist_gan.planning.links import World
 
 
@@ -100,7 +101,8 @@ def memory(config: Config, state: float, numbers: int, kept: float, images: int)
         config: whose update it is.
         state: bytes of weights, moments and averages.
         numbers: how many parameters the larger player has.
-        kept: bytes that the turn which needs most keeps for its backward, for each image.
+        kept: bytes that the turn which needs most keeps for its backward, for each image, in fp32. Mixed precision is
+            assumed to keep half of it.
         images: of the process's part of the batch.
     """
     microbatch = config.used_microbatch or images
@@ -108,4 +110,5 @@ def memory(config: Config, state: float, numbers: int, kept: float, images: int)
     gradients = numbers * each
     if config.exact:  # those of all microbatches are kept until they are added, as integers of 64 bits
         gradients += numbers * (each * -(-images // microbatch) + 8)
-    return state + gradients + kept * microbatch
+    narrower = 0.5 if config.precision in MIXED else 1.0
+    return state + gradients + narrower * kept * microbatch

@@ -44,7 +44,7 @@ class Alone:
 
 
 def plan(arguments: Sequence[str], console: Console) -> int:
-    """Print the table of what these arguments ask for; returns the exit code: 2 where the memory does not suffice.
+    """Print the table of what these arguments ask for; returns the exit code.
 
     Raises:
         ConfigError: see `asked`; the run could not be split so, or not run here; or this process is one of several.
@@ -81,7 +81,8 @@ def plan(arguments: Sequence[str], console: Console) -> int:
     rate = found_speed.images_per_second
     whole = f"all {config.images:,} images in {duration(config.images / rate)}"
     console.row("speed", "ok", f"{rate:,.0f} images/s, {_time(found_speed.seconds)} an update: {whole} (calculated)")
-    return _memory(what, alone, costs, console)
+    _memory(what, alone, costs, console)
+    return 0
 
 
 def _measured(what: Asked, share: int, console: Console) -> Alone:
@@ -152,25 +153,19 @@ def _wire(what: Asked, found: Prediction, world: World, console: Console, *, at_
         console.row("wire", "ok", f"{text}{share} (calculated)")
 
 
-def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> int:
+def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> None:
     """The rows of memory and checkpoints."""
     config = what.config
     if what.sheet is None:
-        found = f"{size(alone.memory)} at most in a process (measured here)"
+        console.row("memory", "ok", f"{size(alone.memory)} at most in a process (measured here)")
     else:
-        found = f"{size(alone.memory)} of {size(what.sheet.memory)} (counted in fp32, without the device's own)"
-    lacks = what.sheet is not None and alone.memory > what.sheet.memory
-    little = what.sheet is not None and alone.memory > LITTLE * what.sheet.memory
-    less = ": a smaller microbatch needs less" if little else ""
-    console.row("memory", "problem" if lacks else "advice" if little else "ok", found + less)
+        found = f"{size(alone.memory)} of {size(what.sheet.memory)} (counted, on the high side)"
+        little = alone.memory > LITTLE * what.sheet.memory
+        more = ": perhaps too much; a smaller microbatch needs less" if little else ""
+        console.row("memory", "advice" if little else "ok", found + more)
     how = "measured here" if what.sheet is None else "bytes by the bandwidth of this machine's memory"
-    every = f"every {config.save.every:,} images"
-    console.row(
-        "checkpoint",
-        "ok",
-        f"{size(costs.state_bytes)}, {every}; rank 0 stops for {_time(alone.stall)} ({how}); written meanwhile",
-    )
-    return 2 if lacks else 0
+    found = f"{size(costs.state_bytes)}, every {config.save.every:,} images"
+    console.row("checkpoint", "ok", f"{found}; rank 0 stops for {_time(alone.stall)} ({how}); written meanwhile")
 
 
 def _time(seconds: float) -> str:

@@ -72,5 +72,6 @@ def test_the_largest_of_three_bounds() -> None:
 def test_memory() -> None:
     assert memory(config(), 1000, 10, 5, images=32) == 1000 + 40 + 160
     assert memory(config("microbatch=8"), 1000, 10, 5, images=32) == 1000 + 40 + 40
+    assert memory(config("precision=bf16"), 1000, 10, 5, images=32) == 1000 + 40 + 80
     exact = config("exact=true", "microbatch=8")
     assert memory(exact, 1000, 10, 5, images=32) == 1000 + 40 + 10 * (4 * 4 + 8) + 40

@@ -63,7 +63,7 @@ def test_a_gpu_that_is_not_there(planned: Any) -> None:
     )
     assert "starting operators takes longest (calculated from counts" in told.rows["update"][1]
     assert told.rows["network"][1] == "50 GB/s of a node in each direction, latency 9.6 us (NCCL's own model)"
-    assert "(counted in fp32" in told.rows["memory"][1]
+    assert "(counted, on the high side)" in told.rows["memory"][1]
     assert "gloo" not in told.rows
 
 
@@ -75,11 +75,11 @@ def test_exact_runs_send_twice_as_much_and_hide_nothing(planned: Any) -> None:
     assert ("behind the backward" in usual, "behind the backward" in exact) == (True, False)
 
 
-def test_too_little_memory_is_a_problem(planned: Any) -> None:
+def test_memory_that_may_not_suffice(planned: Any) -> None:
     told = planned(*SMALL_DCGAN, "gpu=l40s", "batch_size=8388608")
-    assert (told.code, told.rows["memory"][0]) == (2, "problem"), told.text
+    assert (told.code, told.rows["memory"][0]) == (0, "advice"), told.text
     assert "a smaller microbatch needs less" in told.rows["memory"][1]
-    assert planned(*SMALL_DCGAN, "gpu=l40s", "batch_size=8388608", "microbatch=1024").code == 0
+    assert planned(*SMALL_DCGAN, "gpu=l40s", "batch_size=8388608", "microbatch=1024").rows["memory"][0] == "ok"
 
 
 @pytest.mark.parametrize(
