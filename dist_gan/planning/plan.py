@@ -159,7 +159,7 @@ def _memory(what: Asked, alone: Alone, costs: Costs, console: Console) -> None:
     if what.sheet is None:
         console.row("memory", "ok", f"{size(alone.memory)} at most in a process (measured here)")
     else:
-        found = f"{size(alone.memory)} of {size(what.sheet.memory)} (counted, on the high side)"
+        found = f"{size(alone.memory)} of {size(what.sheet.memory)} (counted: a rough figure)"
         little = alone.memory > LITTLE * what.sheet.memory
         more = ": perhaps too much; a smaller microbatch needs less" if little else ""
         console.row("memory", "advice" if little else "ok", found + more)
