@@ -68,11 +68,12 @@ def test_a_gpu_that_is_not_there(planned: Any) -> None:
 
 
 def test_exact_runs_send_twice_as_much_and_hide_nothing(planned: Any) -> None:
-    words = (*SMALL_DCGAN, "gpus=2", "gpu=a100", "batch_size=64")
+    words = (*SMALL_DCGAN, "gpus=2", "gpu=a100", "batch_size=64", "speed=eager")
     usual, exact = (planned(*words, f"exact={value}").rows["wire"][1] for value in ("false", "true"))
     sent = [float(re.match(r"([\d.]+) (k|M)B sent", text)[1]) for text in (usual, exact)]
     assert sent[1] == pytest.approx(2 * sent[0], rel=0.02)
-    assert ("behind the backward" in usual, "behind the backward" in exact) == (True, False)
+    graph = planned(*words, "speed=auto").rows["wire"][1]
+    assert ["behind the backward" in text for text in (usual, exact, graph)] == [True, False, False]
 
 
 def test_memory_that_may_not_suffice(planned: Any) -> None:
