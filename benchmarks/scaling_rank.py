@@ -132,8 +132,8 @@ def grown(job: dict[str, Any]) -> dict[str, Any]:
     data = Generated(size=shape.height, channels=shape.channels, count=256)
     config = config.model_copy(update={"data": data})
     before = _resident()
+    times: list[float] = []
     game, batches = made(on_made_up(config, config.batch_size, config.microbatch), processes)
-    times = []
     begun = time.perf_counter()
     while len(times) < 6 or (time.perf_counter() - begun < job["seconds"] and len(times) < 200):
         with urgent():
