@@ -49,7 +49,14 @@ class Prediction:
 
 def number_bytes(config: Config) -> float:
     """What a gradient's number takes on the wire. Exact runs send integers of 64 bits."""
-    return 8.0 if config.exact or config.precision == "fp64" else 4.0
+    if config.exact or config.precision == "fp64":
+        return 8.0
+    return 2.0 if config.wire == "bf16" else 4.0
+
+
+def reduced_at_once(config: Config, *, repeated: bool) -> bool:
+    """Whether a turn's gradients are reduced in one piece after its backward. `repeated`: as graphs, or compiled."""
+    return repeated or config.exact or config.shard or config.wire == "bf16"
 
 
 def predicted(
@@ -71,8 +78,7 @@ def predicted(
         arrivals: of the gradients of each player, as parts of that update.
         moves: how often each player's gradients are reduced in an update.
         wire: bytes of a gradient's number on the wire (`number_bytes`).
-        at_once: whether a turn's gradients are reduced in one piece after its backward, so that nothing is hidden: in
-            exact runs, and where turns are repeated as graphs or compiled.
+        at_once: whether nothing of the reductions is hidden (`reduced_at_once`).
     """
     kept = 8.0 if config.precision == "fp64" else 4.0
     added = reductions = sent = 0.0
@@ -83,6 +89,9 @@ def predicted(
         if at_once:
             maximum = world.all_reduce(8) if config.exact else 0.0  # by which an exact sum scales
             taken = waits = maximum + world.all_reduce(wire * numbers)
+            if config.shard:  # then all send each other the weights that they have moved: half of an all-reduce
+                taken = waits = waits + world.all_reduce(kept * numbers) / 2
+                sent += moves[name] * world.wire_bytes(kept * numbers) / 2
         else:
             buckets = buckets_of(seen, alone, wire, kept)
             taken = sum(world.all_reduce(bucket.size) for bucket in buckets)
@@ -94,7 +103,7 @@ def predicted(
     return Prediction(alone, added, reductions, sent, images)
 
 
-def memory(config: Config, state: float, numbers: int, kept: float, images: int) -> float:
+def memory(config: Config, state: float, numbers: int, kept: float, images: int, *, parts: float = 1.0) -> float:
     """Bytes of a process, without what the device's own programs take.
 
     Args:
@@ -104,6 +113,7 @@ def memory(config: Config, state: float, numbers: int, kept: float, images: int)
         kept: bytes that the turn which needs most keeps for its backward, for each image, in fp32. Mixed precision is
             assumed to keep half of it.
         images: of the process's part of the batch.
+        parts: what of the state each process has: with `shard` it is less than all.
     """
     microbatch = config.used_microbatch or images
     each = 8 if config.precision == "fp64" else 4
@@ -111,4 +121,4 @@ def memory(config: Config, state: float, numbers: int, kept: float, images: int)
     if config.exact:  # those of all microbatches are kept until they are added, as integers of 64 bits
         gradients += numbers * (each * -(-images // microbatch) + 8)
     narrower = 0.5 if config.precision in MIXED else 1.0
-    return state + gradients + narrower * kept * microbatch
+    return parts * state + gradients + narrower * kept * microbatch

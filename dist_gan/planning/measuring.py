@@ -22,6 +22,7 @@ from dist_gan.distributed.reduction import Reduction
 from dist_gan.game.game import Game
 from dist_gan.game.turn import Mover
 from dist_gan.planning.counting import Arrival, Due, arriving, example, kinds, made, of_last_backward, on_made_up
+from dist_gan.planning.estimate import reduced_at_once
 from dist_gan.planning.links import Host
 
 SECONDS = 3.0
@@ -59,7 +60,7 @@ def measured(config: Config, processes: Processes, images: int, *, reduces: bool
         RuntimeError, MemoryError: there is not enough memory.
     """
     game, batches = made(on_made_up(config, images, config.used_microbatch), processes)
-    if not reduces or config.exact or game.runner.flat:
+    if not reduces or reduced_at_once(config, repeated=game.runner.flat):
         return _measured(config, game, batches)
     with _group_of_one(processes.device) as group:
         reduce_alone(game, group)

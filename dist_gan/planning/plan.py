@@ -15,7 +15,7 @@ from dist_gan.game.turn import Mover
 from dist_gan.planning.asked import Asked, asked
 from dist_gan.planning.counting import Arrival, Costs, count, moves
 from dist_gan.planning.devices import DEVICES, Device
-from dist_gan.planning.estimate import Prediction, memory, number_bytes, predicted
+from dist_gan.planning.estimate import Prediction, memory, number_bytes, predicted, reduced_at_once
 from dist_gan.planning.links import NCCL_STEPS, Host, Link, World
 from dist_gan.planning.measuring import copy_bandwidth, host, measured
 from dist_gan.run.build import used_speed
@@ -73,7 +73,7 @@ def plan(arguments: Sequence[str], console: Console) -> int:
     else:
         alone = _calculated(what, what.sheet, costs, share, microbatches, console)
     wire = number_bytes(config)
-    at_once = config.exact or alone.repeated
+    at_once = reduced_at_once(config, repeated=alone.repeated)
     found_speed = predicted(
         config, alone.world, alone.seconds, alone.arrivals, moves(config), wire=wire, at_once=at_once
     )
@@ -111,7 +111,9 @@ def _measured(what: Asked, share: int, console: Console) -> Alone:
     seconds = shared * found.seconds
     note = f", {shared:.2g} times that of a process alone, since they share cores" if shared > 1 else ""
     repeated = used_speed(config, processes)[0] != "eager"
-    ddp = ", with DDP and nobody to send to" if what.count > 1 and not (config.exact or repeated) else ""
+    ddp = (
+        ", with DDP and nobody to send to" if what.count > 1 and not reduced_at_once(config, repeated=repeated) else ""
+    )
     console.row(
         "update", "ok", f"{_time(seconds)} of one process, of {plural(share, 'image')} (measured here{ddp}{note})"
     )
@@ -130,7 +132,9 @@ def _calculated(what: Asked, sheet: Device, costs: Costs, share: int, microbatch
     origin = "calculated from counts, the data sheet, and what an H100 was seen to reach"
     console.row("update", "ok", f"{found}: {bound} takes longest ({origin})")
     world = World(what.nodes, what.gpus, what.network or sheet.link, sheet.link, "nccl")
-    needs = memory(config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, share)
+    weights = 4 * sum(costs.parameters.values())  # which every process has, sharded or not
+    parts = (weights / costs.state_bytes * (what.count - 1) + 1) / what.count if config.shard else 1.0
+    needs = memory(config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, share, parts=parts)
     return Alone(seconds, costs.arrivals, needs, costs.state_bytes / copy_bandwidth(), world, graph)
 
 

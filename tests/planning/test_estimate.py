@@ -6,7 +6,7 @@ from dist_gan.config.command_line import configured
 from dist_gan.config.schema import Config
 from dist_gan.planning.counting import Arrival, Work
 from dist_gan.planning.devices import DEVICES, Reached, device
-from dist_gan.planning.estimate import memory, number_bytes, predicted
+from dist_gan.planning.estimate import memory, number_bytes, predicted, reduced_at_once
 from dist_gan.planning.links import Link, World
 from tests.support.runs import SMALL
 
@@ -51,7 +51,23 @@ def test_numbers_on_the_wire_may_be_smaller() -> None:
 
 
 def test_bytes_of_a_number() -> None:
-    assert [number_bytes(config(*words)) for words in ([], ["exact=true"], ["precision=fp64"])] == [4, 8, 8]
+    asked: tuple[list[str], ...] = ([], ["wire=bf16"], ["exact=true"], ["precision=fp64"])
+    assert [number_bytes(config(*words)) for words in asked] == [4, 2, 8, 8]
+
+
+def test_sharded_runs_send_their_weights_too() -> None:
+    usual, sharded = (
+        predicted(config(f"shard={value}"), hosts(2), 0.06, ARRIVALS, MOVES, wire=4, at_once=True)
+        for value in ("false", "true")
+    )
+    assert sharded.exposed == pytest.approx(1.5 * usual.exposed)
+    assert sharded.wire_bytes == pytest.approx(1.5 * usual.wire_bytes)
+
+
+def test_what_is_reduced_after_the_backward() -> None:
+    asked: tuple[list[str], ...] = ([], ["wire=bf16"], ["exact=true"], ["shard=true"])
+    assert [reduced_at_once(config(*words), repeated=False) for words in asked] == [False, True, True, True]
+    assert reduced_at_once(config(), repeated=True)
 
 
 def test_the_largest_of_three_bounds() -> None:
@@ -72,6 +88,7 @@ def test_the_largest_of_three_bounds() -> None:
 def test_memory() -> None:
     assert memory(config(), 1000, 10, 5, images=32) == 1000 + 40 + 160
     assert memory(config("microbatch=8"), 1000, 10, 5, images=32) == 1000 + 40 + 40
+    assert memory(config("shard=true"), 1000, 10, 5, images=32, parts=0.25) == 250 + 40 + 160
     assert memory(config("precision=bf16"), 1000, 10, 5, images=32) == 1000 + 40 + 80
     exact = config("exact=true", "microbatch=8")
     assert memory(exact, 1000, 10, 5, images=32) == 1000 + 40 + 10 * (4 * 4 + 8) + 40
