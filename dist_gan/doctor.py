@@ -81,6 +81,13 @@ def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
     except ConfigError as error:
         print(f"dist_gan.doctor: {error}", file=sys.stderr)
         return error.exit_code
+    except (RuntimeError, MemoryError) as error:
+        if not rehearsal.is_memory(error):
+            raise
+        advice = "Plan with a smaller batch_size, more processes, or smaller networks"
+        lacks = "this machine has not enough memory for an update of one process"
+        print(f"dist_gan.doctor: {lacks}. {advice}", file=sys.stderr)
+        return 2
 
 
 def examine(arguments: Sequence[str], console: Console) -> int:
