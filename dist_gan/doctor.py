@@ -21,15 +21,25 @@ from dist_gan.data import Folder
 from dist_gan.distributed.launch import check_launch, is_peer_failure, launch_plainly, leave, world
 from dist_gan.distributed.processes import Processes
 from dist_gan.errors import ConfigError
+from dist_gan.planning.plan import plan
 from dist_gan.run.failures import let_rank_0_report, report
 from dist_gan.run.folder import RunFolder
 
+PLAN = "--plan"
 USAGE = """usage: python -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        accelerate launch [OPTIONS] -m dist_gan.doctor [CONFIG.yaml] [dotted.key=value ...]
        launch/local.sh [-n N] --doctor ...     launch/multi_node.sh ... --doctor ...
+       python -m dist_gan.doctor --plan [CONFIG.yaml] [nodes=8 gpus=8 gpu=h200 network=400gbit] [dotted.key=value ...]
 
 Has the arguments and the launcher of training, and reports line by line whether that run would work and how fast.
 It trains nothing, downloads nothing, and leaves nothing behind. Exit code: 0 it would work, 2 it would not.
+
+--plan: what a run would reach on machines that are not there, and how each number is known (docs/scaling.md).
+  nodes=1        machines
+  gpus=1         processes on each, one for each GPU; without a GPU, processes on its cores
+  gpu=here       this machine's device, on which an update is timed; or a100, h100, h200, l40s by their data sheets
+  network=       bits per second of a node to the others, all adapters together: 10gbit, 400gbit
+  latency=       of that network, in one direction: 5us, 0.1ms
 """
 
 
@@ -42,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(USAGE.rstrip())
         return 0
     console.say(f"dist_gan {__version__}, doctor: {' '.join(arguments) or 'the default config'}\n")
+    if PLAN in arguments:
+        return _plan_ahead([argument for argument in arguments if argument != PLAN], console)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # training shows torch's warnings again; here they would break the table
@@ -58,6 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             traceback.print_exception(error)
             report(error, rank)
+        return 2
+
+
+def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return plan(arguments, console)
+    except ConfigError as error:
+        print(f"dist_gan.doctor: {error}", file=sys.stderr)
+        return error.exit_code
+    except (RuntimeError, MemoryError) as error:
+        if not rehearsal.is_memory(error):
+            raise
+        advice = "Plan with a smaller batch_size, more processes, or smaller networks"
+        lacks = "this machine has not enough memory for an update of one process"
+        print(f"dist_gan.doctor: {lacks}. {advice}", file=sys.stderr)
         return 2
 
 

@@ -23,7 +23,7 @@ WINGS = (
     {"game", "metrics"},
     {"config"},
     {"run"},
-    {"checkup", "reporting", "handing_on", "advising"},
+    {"checkup", "reporting", "handing_on", "advising", "planning"},
 )
 """From the lowest to the highest. Below them are the ground files, above them the commands: the files at the root."""
 ONLY_IN = {"accelerate": ("distributed/", "run/tracker.py"), "wandb": ("run/tracker.py",), "rich": ("console.py",)}

@@ -88,7 +88,7 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
         checkpoint = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
         synchronize(processes)
     except (RuntimeError, MemoryError) as error:
-        if not _is_memory(error):
+        if not is_memory(error):
             raise
         raise Problem(f"not enough{_asked(error)}", _less(config, share)) from None
     gradients = max(sum(p.numel() for p in player.parameters) for player in (game.generator, game.discriminator))
@@ -186,7 +186,8 @@ def _made_up(config: Config, processes: Processes, share: int) -> Batch:
     return Batch(images, labels, range(first, first + share))
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Whether `error` means that there was not enough memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "out of memory"))
