@@ -76,6 +76,9 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ),
         ("objective.penalties: approximate_r1 with a share: this D's logits depend on the other images", "share=1"),
     ),
+    (("speed=compile", "exact=true"), ("speed: compile rounds in another way", "exact=false")),
+    (("wire=bf16", "exact=true"), ("wire: exact=true sends integers", "wire=fp32")),
+    (("wire=bf16", "precision=fp64"), ("wire: bf16 is for gradients in float32", "precision=fp64")),
     (("objective.fresh_reals=true",), ("objective.fresh_reals: non_saturating does not show", "relativistic")),
     (
         ("microbatch=48",),

@@ -39,6 +39,13 @@ def test_what_accelerate_cannot_read_is_refused_too(name: str, monkeypatch: pyte
     assert [name in mistake for mistake in check_launch("fp32")] == [True]
 
 
+@pytest.mark.skipif(has_gpu(), reason="this process has a GPU")
+def test_a_graph_needs_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*SMALL, f"run={tmp_path}/a", "speed=graph"]) == 2
+    assert "speed: graph needs a GPU, and this process has none. Use speed=auto" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_change_the_gradient_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
