@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dist_gan.data.decode import Broken, Look, Unclear, decode, examine
 from dist_gan.data.files import AWAY, Found, patiently, read, shown
+from dist_gan.data.from_files import SEVERAL, ImageFiles, check_broken
 from dist_gan.data.source import Progress, Reading, fingerprint, throttled
 from dist_gan.data.streamed import most_broken
 from dist_gan.errors import ConfigError
@@ -18,7 +19,6 @@ from dist_gan.errors import ConfigError
 T = TypeVar("T")
 CONTENT_LIMIT = 256 << 20
 """Bytes. The fingerprint of a folder up to this size reads the content of all files."""
-SEVERAL = 5  # files named in one message
 BLOCK = 1024  # files given to threads at once
 CHECKED = 1000  # files of a large folder whose values are checked, where these may be out of range
 
@@ -43,11 +43,12 @@ class _Seen:
     has_alpha: bool = False
 
 
-def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading: Reading) -> Survey:
+def survey(found: Found, files: ImageFiles, look: Look, skips: bool, images: Tensor | None, reading: Reading) -> Survey:
     """Check every file once. Its content is read where that is needed anyway, and kept in `images` if given.
 
     Args:
         found: the files.
+        files: the same, for messages.
         look: how images are made of them.
         skips: whether some may be broken.
         images: uint8 [M, C, H, W], to be filled, or None. Those of broken files stay as they are.
@@ -96,8 +97,7 @@ def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading
         lines.append(f"{found.names[index]} {what}" + (" unreachable" if seen.unreachable else ""))
         if len(result.broken) > limit + SEVERAL:
             break
-    if len(result.broken) > limit or len(result.broken) == count:
-        raise ConfigError(_refusal(found, result.broken, skips))
+    check_broken(result.broken, count, skips, files)
     result.fingerprint = fingerprint(*lines)
     return result
 
@@ -105,22 +105,6 @@ def survey(found: Found, look: Look, skips: bool, images: Tensor | None, reading
 def _examined(path: str, look: Look, thoroughly: bool) -> bool:
     with open(path, "rb") as file:
         return examine(file, look, thoroughly)
-
-
-def _refusal(found: Found, broken: dict[int, str], skips: bool) -> str:
-    count = len(found.names)
-    files = [f"{shown(found.path(index))} ({reason})" for index, reason in list(broken.items())[:SEVERAL]]
-    more = ["and others"] if len(broken) > SEVERAL else []
-    listed = f"data.path: {files[0]}" if len(broken) == 1 else "data.path:\n  - " + "\n  - ".join(files + more) + "\n"
-    if skips:
-        return (
-            f"{listed} cannot be used. More than {min(most_broken(count), count - 1)} of {count:,} images are broken, "
-            "and data.skip_broken replaces no more. Repair or remove them"
-        )
-    return (
-        f"{listed} cannot be used. Repair or remove what is named, or set data.skip_broken=true, which replaces broken "
-        "images by others"
-    )
 
 
 def each(function: Callable[[Any], T], items: Sequence[Any], what: str, progress: Progress) -> Iterator[T]:
