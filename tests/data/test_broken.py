@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dist_gan.data import Batch, DataError, Stream, files, survey
-from dist_gan.data import folder as module
+from dist_gan.data import from_files
 from dist_gan.data.source import Dataset, Reading
 from dist_gan.data.streamed import Streamed, worker_died
 from dist_gan.errors import WorkerDied
@@ -266,6 +266,6 @@ def test_running_out_of_memory_is_not_a_broken_image(noise: Path, monkeypatch: p
     def decode(*arguments: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(module, "decode", decode)
+    monkeypatch.setattr(from_files, "decode", decode)
     with pytest.raises(MemoryError):
         indexed(dataset)
