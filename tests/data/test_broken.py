@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dist_gan.data import Batch, DataError, Stream, files, survey
-from dist_gan.data import from_files
+from dist_gan.data import Batch, DataError, Stream, files, from_files, survey
 from dist_gan.data.source import Dataset, Reading
 from dist_gan.data.streamed import Streamed, worker_died
 from dist_gan.errors import WorkerDied

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Given, Source, given
+from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Given, Npy, Packed, Source, given
+from dist_gan.data.pack import pack
 from dist_gan.data.stream import FRESH
 from dist_gan.errors import ConfigError
 from tests.data.streams import CPU, stream, take
@@ -14,11 +16,19 @@ from tests.support.unions import members
 def source(request: pytest.FixtureRequest, folder: Path) -> Source:
     kind = request.param
     if issubclass(kind, MNIST):
+        request.getfixturevalue("monkeypatch").undo()  # it is where the machine keeps it
         request.getfixturevalue("mnist")
     elif issubclass(kind, FashionMNIST | CIFAR10):
         pytest.skip(f"{kind.__name__} is read from a made-up archive in another test; it cannot be fetched everywhere")
     if kind is Given:
         return given(Generated(size=16, channels=3, count=100).open(CPU).images, range(100))  # type: ignore[attr-defined]
+    if kind is Packed:
+        pack(Folder(path=str(folder), size=16, labels=True), folder.parent / "pack")
+        return Packed(path=str(folder.parent / "pack"), size=16, labels=True, resident_megabytes=0)
+    if kind is Npy:
+        images = Folder(path=str(folder), size=16).open(CPU).images  # type: ignore[attr-defined]
+        np.save(folder.parent / "images.npy", images.permute(0, 2, 3, 1).numpy())
+        return Npy(path=str(folder.parent / "images.npy"), size=16, resident_megabytes=0)
     return kind(path=str(folder), size=16) if kind is Folder else kind()
 
 
