@@ -11,13 +11,15 @@ from dist_gan.data.npy import Npy
 from dist_gan.data.packed import Packed
 from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
+from dist_gan.data.tar_shards import Tar
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
+from dist_gan.data.zipped import Zip
 from dist_gan.errors import DataError
 from dist_gan.own_parts import OwnPart
 from dist_gan.shapes import ImageShape
 
 AnySource = Annotated[
-    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Packed | Npy | Generated | Given,
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Packed | Zip | Tar | Npy | Generated | Given,
     Field(discriminator="name"),
     OwnPart(Source),
 ]
@@ -40,5 +42,7 @@ __all__ = [
     "Source",
     "StackedMNIST",
     "Stream",
+    "Tar",
+    "Zip",
     "given",
 ]

@@ -120,7 +120,7 @@ def source_at(path: str, kinds: dict[str, type[Source]], given: dict[str, str]) 
     source = kinds[kind]
     if issubclass(source, FromFiles):
         options.setdefault("resident_megabytes", 0)  # images are written as they come
-    return source(path=path, **options)
+    return source.model_validate({"path": path, **options})
 
 
 def _kind(path: str) -> str:

@@ -40,7 +40,7 @@ class Streamed(Dataset):
         labels: Tensor | None = None,
     ) -> None:
         """`items[i]` raises DataError where image `i` cannot be read; `broken` are known to be replaced already;
-        `labels` int64 [M], where they are known without reading the images."""
+        `labels` integers [M], where they are known without reading the images."""
         self.labels = labels
         self.items = _Caught(items)
         self.count = count
@@ -86,7 +86,9 @@ class Streamed(Dataset):
     def labels_of(self, ordinals: range, order: Order, choose: Choose) -> Tensor:
         if not self.classes:
             return torch.empty(0, dtype=torch.int64)
-        return super().labels_of(ordinals, order, choose) if self.labels is None else self.labels[order(ordinals).cpu()]
+        if self.labels is None:
+            return super().labels_of(ordinals, order, choose)
+        return self.labels[order(ordinals).cpu()].long()
 
 
 def _handed_over(loader: Iterable[Any]) -> Iterator[Any]:

@@ -4,10 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from dist_gan.data import CIFAR10, MNIST, AnySource, FashionMNIST, Folder, Generated, Given, Npy, Packed, Source, given
+from dist_gan.data import (
+    CIFAR10,
+    MNIST,
+    AnySource,
+    FashionMNIST,
+    Folder,
+    Generated,
+    Given,
+    Npy,
+    Packed,
+    Source,
+    Tar,
+    Zip,
+    given,
+)
 from dist_gan.data.pack import pack
 from dist_gan.data.stream import FRESH
 from dist_gan.errors import ConfigError
+from tests.data.archives import tars_of, zip_of
 from tests.data.streams import CPU, stream, take
 from tests.support.unions import members
 
@@ -29,6 +44,10 @@ def source(request: pytest.FixtureRequest, folder: Path) -> Source:
         images = Folder(path=str(folder), size=16).open(CPU).images  # type: ignore[attr-defined]
         np.save(folder.parent / "images.npy", images.permute(0, 2, 3, 1).numpy())
         return Npy(path=str(folder.parent / "images.npy"), size=16, resident_megabytes=0)
+    if kind is Zip:
+        return Zip(path=str(zip_of(folder)), size=16, labels=True, resident_megabytes=0, workers=0)
+    if kind is Tar:
+        return Tar(path=str(tars_of(folder, 3)), size=16, labels=True, resident_megabytes=0, workers=0)
     return kind(path=str(folder), size=16) if kind is Folder else kind()
 
 

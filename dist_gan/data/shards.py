@@ -1,0 +1,162 @@
+"""Images in shards, read by the bytes that an index names: what zip files, tar shards and tables have in common."""
+
+import bisect
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dist_gan.data.decode import Broken, Unclear, decode
+from dist_gan.data.durable import stamp
+from dist_gan.data.files import GONE, patiently, shown
+from dist_gan.data.from_files import FromFiles, ImageFiles, broken_note, check_broken, dataset_of, transparent_note
+from dist_gan.data.index import Index, Scan, Shard, index_of
+from dist_gan.data.mapped import shared
+from dist_gan.data.source import Dataset, Reading, fingerprint
+from dist_gan.data.survey import each
+from dist_gan.errors import ConfigError
+
+MOST_OPEN = 256
+"""Shards that a process keeps open; of more, each is opened for each read."""
+
+
+class Local:
+    """A shard on a disk or share."""
+
+    def __init__(self, path: Path, keeps_open: bool = True) -> None:
+        """Raises ConfigError where there is no such file."""
+        self.path = str(path)
+        self.name = str(path.absolute())
+        self.keeps_open = keeps_open
+        self.descriptor = -1
+        try:
+            self.stamp: list[Any] = stamp(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"data.path: {shown(path)} cannot be read ({reason})") from None
+        if not Path(path).is_file():
+            raise ConfigError(f"data.path: {shown(path)} is no file")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "descriptor": -1}  # another process opens it for itself
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Raises OSError, also where the file is not the one that was opened first."""
+        descriptor = self.descriptor if self.descriptor >= 0 else self._opened()
+        try:
+            content = os.pread(descriptor, size, offset)
+            if len(content) < size:
+                raise OSError(f"{shown(self.path)} is shorter than it was")
+        except OSError:
+            self._closed(descriptor)
+            raise
+        if not self.keeps_open:
+            self._closed(descriptor)
+        return content
+
+    def _opened(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        if [status.st_size, status.st_mtime_ns] != self.stamp:
+            os.close(descriptor)
+            raise OSError(f"{shown(self.path)} was changed since the run began")
+        if self.keeps_open:
+            self.descriptor = descriptor
+        return descriptor
+
+    def _closed(self, descriptor: int) -> None:
+        if self.descriptor == descriptor:
+            self.descriptor = -1
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+class Ranges(ImageFiles):
+    """Images by the bytes of an index."""
+
+    def __init__(
+        self,
+        source: FromFiles,
+        index: Index,
+        shards: Sequence[Shard],
+        unwrap: Callable[[bytes], bytes],
+        name: Callable[[Shard, int], str],
+        patience: float,
+    ) -> None:
+        """`unwrap`: the bytes that the index names -> the image file; `name`: of the file at an offset in a shard."""
+        labels = shared(index.entries["label"]) if source.labels else None
+        super().__init__(source, len(index), labels, index.broken)
+        self.index = index
+        self.shards = shards
+        self.unwrap = unwrap
+        self.name = name
+        self.patience = patience
+
+    def content(self, index: int) -> bytes:
+        offset, size, _ = self.index.entries[index].item()
+        shard = self.shards[bisect.bisect_right(self.index.firsts, index) - 1]
+        return self.unwrap(patiently(lambda: shard.read(offset, size), self.patience, GONE))
+
+    def where(self, index: int) -> str:
+        shard = self.shards[bisect.bisect_right(self.index.firsts, index) - 1]
+        offset = int(self.index.entries["offset"][index])
+        try:
+            name = self.name(shard, offset)
+        except (OSError, ValueError, IndexError):
+            name = ""
+        return f"{shown(name) if name else f'the image at byte {offset:,}'} in {shown(shard.name)}"
+
+
+def open_shards(
+    source: FromFiles,
+    shards: Sequence[Shard],
+    options: dict[str, Any],
+    scan: Scan,
+    unwrap: Callable[[bytes], bytes],
+    name: Callable[[Shard, int], str],
+    device: torch.device,
+    reading: Reading,
+) -> Dataset:
+    """The images of `shards`: on the device where they are small together, else read by workers.
+
+    Args:
+        source: its configuration.
+        shards: in the order of their images.
+        options: what `scan` depends on, beside `labels`.
+        scan: finds the images of a shard.
+        unwrap: the bytes that the index names -> the image file.
+        name: of the file at an offset in a shard, for messages.
+        device: for small data.
+        reading: how to read.
+    """
+    kind = source.model_dump()["name"]
+    options = {"labels": source.labels, **options}
+    index = index_of(kind, shards, options, scan, source.white, reading)
+    files = Ranges(source, index, shards, unwrap, name, reading.patience)
+    check_broken(index.broken, len(index), source.skip_broken, files)
+    images = source.room(len(index))
+    if images is not None:
+
+        def read(place: int) -> None:
+            if place not in files.broken:
+                images[place] = decode(files.content(place), files.look)[0]
+
+        def checked(place: int) -> None:
+            try:
+                read(place)
+            except (OSError, Broken, Unclear) as error:
+                raise ConfigError(f"data.path: {files.where(place)} cannot be used ({error})") from None
+
+        for _ in each(checked, range(len(index)), "reading images", reading.progress):
+            pass
+    notes = [f"{sum(index.skipped.values()):,} skipped: " + ", ".join(f"{k} ({n:,})" for k, n in index.skipped.items())]
+    notes = notes if index.skipped else []
+    if index.transparent:
+        notes.append(transparent_note(index.transparent, len(index), source))
+    if index.broken:
+        notes.append(broken_note([files.where(place) for place in index.broken]))
+    mark = fingerprint(kind, f"skip_broken={source.skip_broken}", sorted(options.items()), *index.sha256)
+    return dataset_of(files, source, images, device, mark, index.classes if source.labels else (), tuple(notes))

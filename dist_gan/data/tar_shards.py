@@ -1,0 +1,197 @@
+"""Tar shards as WebDataset has them: the files of a sample share their name up to its first dot, and stand together."""
+
+import contextlib
+import hashlib
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from dist_gan.data.durable import BLOCK
+from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
+from dist_gan.data.from_files import FromFiles
+from dist_gan.data.index import Scanned, Shard
+from dist_gan.data.shards import MOST_OPEN, Local, open_shards
+from dist_gan.data.source import READING, Dataset, Reading
+from dist_gan.errors import ConfigError
+from dist_gan.part import free
+
+HEADER = 512  # bytes before a file's content
+SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
+RANGE = re.compile(r"\{([^{}]*)\}")
+
+
+class Tar(FromFiles):
+    """WebDataset's tar shards, in the order of their names; in a shard, samples stay in their order.
+
+    Every shard is read once: the place of each image is kept in an index in DIST_GAN_DATA, else in ~/.cache/dist_gan.
+    The fingerprint is of the content of all shards (SHA-256). They may move; then the index is made again.
+    """
+
+    name: Literal["tar"] = "tar"
+    path: str = free(...)
+    """A folder of .tar files; one file; or a pattern: shards/train-{000..127}.tar, shards/*.tar."""
+    image: str = ""
+    """Which file of a sample is its image, by what follows the first dot of its name: jpg, or seg.png. Empty: the one
+    with the ending of an image."""
+    labels: bool = False
+    """Whether images have classes: see `label`."""
+    label: str = "cls"
+    """Which file of a sample is its class: `cls` has its number or its name; `json:KEY` is a value of a JSON object."""
+
+    def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
+        shards = shards_at(self.path)
+        options = {"image": self.image, "label": self.label if self.labels else ""}
+
+        def scan(shard: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
+            return _scan(shard, self.image, self.label if self.labels else "", skipped)
+
+        return open_shards(self, shards, options, scan, _as_it_is, _name, device, reading)
+
+
+def _as_it_is(raw: bytes) -> bytes:
+    return raw
+
+
+def shards_at(path: str) -> Sequence[Shard]:
+    """The shards that `path` means. Raises ConfigError where there are none."""
+    found = []
+    for one in braces(path):
+        place = expanded(one)
+        if place.is_dir():
+            found += sorted(place.glob("*.tar"))
+        elif re.search(r"[*?\[]", one):
+            root = Path(place.anchor)
+            found += sorted(root.glob(str(place.relative_to(root))))
+        else:
+            found.append(place)
+    if not found:
+        raise ConfigError(f"data.path: no .tar file at {shown(path)}. Give a folder of them, or a pattern")
+    return [Local(place, len(found) <= MOST_OPEN) for place in found]
+
+
+def braces(text: str) -> list[str]:
+    """`a{0..2}` as a0, a1, a2; `{x,y}` as x, y. Numbers keep their leading zeros."""
+    match = RANGE.search(text)
+    if match is None:
+        return [text]
+    inside = match.group(1)
+    if ends := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
+        first, last = ends.groups()
+        choices = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    else:
+        choices = inside.split(",")
+    return [text[: match.start()] + choice + rest for choice in choices for rest in braces(text[match.end() :])]
+
+
+class _Hashed:
+    """A shard that is read from its start to its end, with the SHA-256 of its blocks."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.size = int(shard.stamp[0])
+        self.place = 0
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        content = self.shard.read(self.place, min(size, self.size - self.place))
+        self.place += len(content)
+        self.digest.update(content)
+        return content
+
+    def rest(self) -> str:
+        """Read what is left; the SHA-256 of everything."""
+        while self.read(BLOCK):
+            pass
+        return self.digest.hexdigest()
+
+
+class _File(NamedTuple):
+    offset: int
+    size: int
+    content: bytes | None
+
+
+def _scan(shard: Shard, image: str, label: str, skipped: Counter[str]) -> Generator[Scanned, None, str]:
+    file: Any = _Hashed(shard)
+    key, files, end = "", dict[str, _File](), 0
+    try:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
+            for member in tar:
+                tar.members = []  # it would keep all of them
+                end = member.offset_data + member.size
+                match = SAMPLE.fullmatch(member.name)
+                if not member.isreg() or match is None or any(map(is_skipped, PurePosixPath(member.name).parts)):
+                    continue
+                if match.group(1) != key:
+                    yield from _sample(shard, key, files, image, label, skipped)
+                    key, files = match.group(1), {}
+                ending = match.group(2).lower()
+                wanted = ending == image or (not image and f".{ending}" in ENDINGS) or ending == label.partition(":")[0]
+                content = tar.extractfile(member).read() if wanted else None  # type: ignore[union-attr]
+                if content is not None and len(content) < member.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                files[ending] = _File(member.offset_data, member.size, content)
+            yield from _sample(shard, key, files, image, label, skipped)
+        digest = file.rest()
+        if file.size < -(-end // HEADER) * HEADER + 2 * HEADER:  # a tar ends with two empty blocks
+            raise tarfile.ReadError("its end is missing")
+    except tarfile.TarError as error:
+        raise ConfigError(
+            f"data.path: {shown(shard.name)} is no whole tar file ({error}). Copy it again, or unpack it where it is "
+            "compressed (gunzip): images inside are read one by one"
+        ) from None
+    return digest
+
+
+def _sample(
+    shard: Shard, key: str, files: dict[str, _File], image: str, label: str, skipped: Counter[str]
+) -> Iterator[Scanned]:
+    if not files:
+        return
+    where = f"{shown(key)} in {shown(shard.name)}"
+    images = [ending for ending in files if (ending == image if image else f".{ending}" in ENDINGS)]
+    if not images:
+        skipped[f"samples without {image or 'an image'}"] += 1
+        return
+    if len(images) > 1:
+        raise ConfigError(
+            f"data.image: {where} has {len(images)} images: {', '.join(images)}. Set data.image={images[0]}, or another"
+        )
+    found = files[images[0]]
+    assert found.content is not None
+    name = f"{key}.{images[0]}"
+    yield Scanned(
+        name, found.offset, found.size, found.content, _label(files, label, where, ", ".join(files)) if label else None
+    )
+
+
+def _label(files: dict[str, _File], label: str, where: str, there: str) -> int | str:
+    ending, _, key = label.partition(":")
+    file = files.get(ending)
+    if file is None or file.content is None:
+        raise ConfigError(f"data.label: {where} has no .{ending}, but {there}. Set data.label, or data.labels=false")
+    try:
+        text = file.content.decode().strip()
+        value: Any = json.loads(text)[key] if key else text
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"data.label: the .{ending} of {where} has no class {key!r} ({error})") from None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
+        return value
+    if type(value) is int:
+        return value
+    raise ConfigError(f"data.label: the class of {where} is {value!r}, expected a number from 0 on, or a name")
+
+
+def _name(shard: Shard, offset: int) -> str:
+    """From the header before a file's content."""
+    header = shard.read(offset - HEADER, HEADER)
+    info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    return info.name
