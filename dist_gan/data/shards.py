@@ -43,6 +43,10 @@ class Local:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "descriptor": -1}  # another process opens it for itself
 
+    def __del__(self) -> None:
+        if getattr(self, "descriptor", -1) >= 0:
+            self._closed(self.descriptor)
+
     def read(self, offset: int, size: int) -> bytes:
         """Raises OSError, also where the file is not the one that was opened first."""
         descriptor = self.descriptor if self.descriptor >= 0 else self._opened()

@@ -123,7 +123,7 @@ def _scan(shard: Shard, image: str, label: str, skipped: Counter[str]) -> Genera
     try:
         with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
             for member in tar:
-                tar.members = []  # it would keep all of them
+                tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 end = member.offset_data + member.size
                 match = SAMPLE.fullmatch(member.name)
                 if not member.isreg() or match is None or any(map(is_skipped, PurePosixPath(member.name).parts)):

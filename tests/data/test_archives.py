@@ -293,6 +293,7 @@ def test_shards_that_change_or_vanish_under_a_run(
     monkeypatch.setattr(tar_shards, "MOST_OPEN", 256 if keeps_open else 0)
     shards = tars_of(folder, 1)
     source = Tar(path=str(shards), size=16, resident_megabytes=0, workers=0)
+    before = descriptors()
     source.open(CPU)  # makes the index, for which it opens the shard
     dataset = source.open(CPU)
     (path,) = shards.glob("*.tar")
@@ -301,7 +302,6 @@ def test_shards_that_change_or_vanish_under_a_run(
     with pytest.raises(DataError, match=r"00\.png in .*train-000\.tar was changed since the run began|was changed"):
         next(dataset.batches(*everything))
     dataset = source.open(CPU)
-    before = descriptors()
     next(dataset.batches(*everything))
     assert descriptors() - before == keeps_open
     os.truncate(path, 2048)
