@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from dist_gan.data.jpegs import pixels
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PLAIN = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 DEEP = {"I", "F"}
@@ -25,6 +27,7 @@ ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 NAMED_COLORS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 ORIENTATION, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 0x0112, 258, 262, 339  # tags of EXIF and TIFF
 WHITE_IS_ZERO, UNSIGNED = 0, 1
+AT_ONCE = {(1, 1), (3, 3), (1, 3)}  # channels of a plain file, and channels that come out, where nothing is computed
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,10 +70,21 @@ def decode(content: bytes, look: Look) -> tuple[Tensor, bool]:
     Raises:
         Broken, Unclear: it cannot be used, and why.
     """
+    found = pixels(content)
+    if found is not None:
+        if tuple(found.shape[1:]) == (look.height, look.width) and (len(found), look.channels) in AT_ONCE:
+            return found.expand(look.channels, -1, -1).contiguous(), False
+        plain = found[0] if len(found) == 1 else found.permute(1, 2, 0).contiguous()
+        return _scaled(_flat(Image.fromarray(plain.numpy()), look), look), False
     with _opened(io.BytesIO(content)) as opened:
         has_alpha = _has_alpha(opened)
-        image = _flat(_upright(opened, look), look)
-        size = (look.width, look.height)
+        return _scaled(_flat(_upright(opened, look), look), look), has_alpha
+
+
+def _scaled(image: Image.Image, look: Look) -> Tensor:
+    """uint8 [C, H, W] of the size of `look`."""
+    size = (look.width, look.height)
+    if image.size != size:
         resample = Image.Resampling[look.resample.upper()]
         if look.fit == "crop":
             image = ImageOps.fit(image, size, resample)
@@ -78,9 +92,9 @@ def decode(content: bytes, look: Look) -> tuple[Tensor, bool]:
             image = ImageOps.pad(image, size, resample, _surroundings(look))
         else:
             image = image.resize(size, resample)
-        raw = bytearray(image.tobytes())
+    raw = bytearray(image.tobytes())
     shape = (look.height, look.width, look.channels)
-    return torch.frombuffer(raw, dtype=torch.uint8).view(shape).permute(2, 0, 1).contiguous(), has_alpha
+    return torch.frombuffer(raw, dtype=torch.uint8).view(shape).permute(2, 0, 1).contiguous()
 
 
 def whole(content: bytes, white: float = 0) -> tuple[Image.Image, bool]:

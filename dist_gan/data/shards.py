@@ -14,6 +14,7 @@ from dist_gan.data.durable import stamp
 from dist_gan.data.files import GONE, patiently, shown
 from dist_gan.data.from_files import FromFiles, ImageFiles, broken_note, check_broken, dataset_of, transparent_note
 from dist_gan.data.index import Index, Scan, Shard, index_of
+from dist_gan.data.jpegs import differs
 from dist_gan.data.mapped import shared
 from dist_gan.data.source import Dataset, Reading, fingerprint
 from dist_gan.data.survey import each
@@ -162,5 +163,5 @@ def open_shards(
         notes.append(transparent_note(index.transparent, len(index), source))
     if index.broken:
         notes.append(broken_note([files.where(place) for place in index.broken]))
-    mark = fingerprint(kind, f"skip_broken={source.skip_broken}", sorted(options.items()), *index.sha256)
+    mark = fingerprint(kind, f"skip_broken={source.skip_broken}", sorted(options.items()), *differs(), *index.sha256)
     return dataset_of(files, source, images, device, mark, index.classes if source.labels else (), tuple(notes))

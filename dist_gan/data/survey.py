@@ -12,6 +12,7 @@ from torch import Tensor
 from dist_gan.data.decode import Broken, Look, Unclear, decode, examine
 from dist_gan.data.files import AWAY, Found, patiently, read, shown
 from dist_gan.data.from_files import SEVERAL, ImageFiles, check_broken
+from dist_gan.data.jpegs import differs
 from dist_gan.data.source import Progress, Reading, fingerprint, throttled
 from dist_gan.data.streamed import most_broken
 from dist_gan.errors import ConfigError
@@ -84,7 +85,7 @@ def survey(found: Found, files: ImageFiles, look: Look, skips: bool, images: Ten
             seen.reason, seen.unreachable = error.strerror or str(error), True
         return seen
 
-    lines: list[str] = ["folder", f"skip_broken={skips}", f"content={by_content}"]
+    lines: list[str] = ["folder", f"skip_broken={skips}", f"content={by_content}", *differs()]
     result = Survey("", {}, 0)
     limit = most_broken(count) if skips else 0
     for index, seen in enumerate(each(see, range(count), "reading images", reading.progress)):
