@@ -6,6 +6,7 @@ machine, and kept; used again as long as no shard changes.
                         written last
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -38,7 +39,9 @@ class Shard(Protocol):
     name: str
     """Its full path or URL."""
     stamp: list[Any]
-    """Changes when the file does."""
+    """[bytes, ...], which changes when the file does."""
+    expected: str
+    """The SHA-256 that it must have where it is fetched again; empty where that is not known."""
 
     def read(self, offset: int, size: int) -> bytes:
         """That many bytes from `offset` on. Raises OSError."""
@@ -120,6 +123,8 @@ def index_of(
                 _build(path, shards, stamps, scan, white, reading)
                 found = _load(path, stamps)
     except OSError as error:
+        if error.errno == errno.EIO:
+            raise ConfigError(f"data.path: {error.strerror}") from None
         raise ConfigError(
             f"data: the index of the images cannot be made in {shown(folder)} ({error.strerror or error}). Set "
             "DIST_GAN_DATA to a folder with room"

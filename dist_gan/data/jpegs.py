@@ -1,14 +1,16 @@
-"""JPEG files of the usual kind, decoded by torchvision: the same bytes as Pillow's, in a third of the time.
+"""JPEG files of the usual kind, decoded without what Pillow does around it: the same bytes, in a third of the time.
 
-Both have libjpeg-turbo; Pillow needs 0.2 ms for what surrounds it, which is most of the time of a small image. What is
-less usual (EXIF, CMYK, 12 bits, a missing end) is left to Pillow, and so are all other formats: torchvision's PNG
-decoder ends the process on damaged files. Before the first use, one picture is decoded by both here: where they differ,
-Pillow decodes everything.
+Pillow, simplejpeg and torchvision all have libjpeg-turbo; Pillow needs 0.2 ms for what surrounds it, which is most of
+the time of a small image. simplejpeg is used where it is installed (the extra `data`), else torchvision's decoder,
+which its authors will remove, else Pillow. What is less usual (EXIF, CMYK, 12 bits, damage) is left to Pillow, and so
+are all other formats: torchvision's PNG decoder ends the process on damaged files. Before the first use, a picture is
+decoded here by both: where they differ, Pillow decodes everything.
 """
 
 import base64
 import hashlib
 import io
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -32,21 +34,21 @@ TRIAL = base64.b64decode(
 )
 """A picture of 24x24 with halved colors."""
 KNOWN = "46b23428b86126016ac1afa2a716a8a567371c48efa17c2ee5d93833e1fd15cc"
-"""The SHA-256 of its pixels, and of those scaled to 10x10, as every libjpeg-turbo and Pillow that were seen have them."""
+"""The SHA-256 of its pixels, and of those scaled to 10x10, on every machine that was seen."""
 
-Decoder = Callable[[Tensor], Tensor]
+Decoder = Callable[[bytes, int], Tensor]
+"""(a JPEG, its channels: 1 or 3) -> uint8 [C, H, W]; raises RuntimeError or ValueError."""
 
 
 def pixels(content: bytes) -> Tensor | None:
     """uint8 [1 or 3, H, W] of a usual JPEG; None for anything else, and where it is damaged."""
-    if not _is_usual(content):
-        return None
-    decoder = _decoder()
+    channels = _channels(content)
+    decoder = _decoder() if channels else None
     if decoder is None:
         return None
     try:
-        return decoder(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    except RuntimeError:
+        return decoder(content, channels)
+    except (RuntimeError, ValueError):
         return None
 
 
@@ -59,34 +61,56 @@ def differs() -> list[str]:
     return [] if digest == KNOWN else [f"decoder {digest}"]
 
 
-def _is_usual(content: bytes) -> bool:
-    """Whether it is a JPEG, gray or in three colors of 8 bits, that has an end and nothing that says how to look at
-    it."""
+def _channels(content: bytes) -> int:
+    """Of a JPEG, gray or in three colors of 8 bits, that has an end and nothing that says how to look at it; else 0."""
     if not content.startswith(START) or not content.endswith(END):
-        return False
+        return 0
     place, size = 2, len(content)
     while place + 9 < size and content[place] == 0xFF:
         marker = content[place + 1]
         if marker in UNUSUAL:
-            return False
+            return 0
         if marker in FRAMES:
-            return content[place + 4] == 8 and content[place + 9] in (1, 3)
+            return content[place + 9] if content[place + 4] == 8 and content[place + 9] in (1, 3) else 0
         place += 2 + int.from_bytes(content[place + 2 : place + 4])
-    return False
+    return 0
+
+
+def by_simplejpeg() -> Decoder:
+    """Raises ImportError."""
+    from simplejpeg import decode_jpeg
+
+    def decode(content: bytes, channels: int) -> Tensor:
+        array = decode_jpeg(content, "GRAY" if channels == 1 else "RGB")  # [H, W, C]; damage is a ValueError
+        return torch.from_numpy(array).permute(2, 0, 1)
+
+    return decode
+
+
+def by_torchvision() -> Decoder:
+    """Raises ImportError."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    def decode(content: bytes, channels: int) -> Tensor:
+        return decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+
+    return decode
+
+
+WAYS = (by_simplejpeg, by_torchvision)
 
 
 @lru_cache(maxsize=1)
 def _decoder() -> Decoder | None:
-    """torchvision's, where it is there and does here as Pillow does."""
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        def decode(content: Tensor) -> Tensor:
-            return decode_jpeg(content, ImageReadMode.UNCHANGED)
-
-        found = decode(torch.frombuffer(bytearray(TRIAL), dtype=torch.uint8))
-    except (ImportError, RuntimeError, AttributeError):  # built without its own operators
-        return None
+    """The first that is there and does here as Pillow does."""
     with Image.open(io.BytesIO(TRIAL)) as image:
         raw = image.convert("RGB").tobytes()
-    return decode if found.permute(1, 2, 0).contiguous().numpy().tobytes() == raw else None
+    warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
+    for way in WAYS:
+        try:
+            decoder = way()
+            if decoder(TRIAL, 3).permute(1, 2, 0).contiguous().numpy().tobytes() == raw:
+                return decoder
+        except (ImportError, RuntimeError, ValueError, AttributeError):  # not there, or built without its operators
+            continue
+    return None

@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from dist_gan.data.decode import Broken, Unclear, decode
 from dist_gan.data.durable import stamp
-from dist_gan.data.files import GONE, patiently, shown
+from dist_gan.data.files import GONE, patiently, shown, skipped_note
 from dist_gan.data.from_files import FromFiles, ImageFiles, broken_note, check_broken, dataset_of, transparent_note
 from dist_gan.data.index import Index, Scan, Shard, index_of
 from dist_gan.data.jpegs import differs
@@ -33,6 +34,7 @@ class Local:
         self.name = str(path.absolute())
         self.keeps_open = keeps_open
         self.descriptor = -1
+        self.expected = ""
         try:
             self.stamp: list[Any] = stamp(path)
         except (OSError, ValueError) as error:
@@ -124,6 +126,7 @@ def open_shards(
     name: Callable[[Shard, int], str],
     device: torch.device,
     reading: Reading,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """The images of `shards`: on the device where they are small together, else read by workers.
 
@@ -136,10 +139,13 @@ def open_shards(
         name: of the file at an offset in a shard, for messages.
         device: for small data.
         reading: how to read.
+        notes: what else the user should know.
     """
     kind = source.model_dump()["name"]
     options = {"labels": source.labels, **options}
     index = index_of(kind, shards, options, scan, source.white, reading)
+    for shard, sha256 in zip(shards, index.sha256, strict=True):
+        shard.expected = sha256
     files = Ranges(source, index, shards, unwrap, name, reading.patience)
     check_broken(index.broken, len(index), source.skip_broken, files)
     images = source.room(len(index))
@@ -157,11 +163,10 @@ def open_shards(
 
         for _ in each(checked, range(len(index)), "reading images", reading.progress):
             pass
-    notes = [f"{sum(index.skipped.values()):,} skipped: " + ", ".join(f"{k} ({n:,})" for k, n in index.skipped.items())]
-    notes = notes if index.skipped else []
+    said = [*notes, *([note] if (note := skipped_note(Counter(index.skipped))) else [])]
     if index.transparent:
-        notes.append(transparent_note(index.transparent, len(index), source))
+        said.append(transparent_note(index.transparent, len(index), source))
     if index.broken:
-        notes.append(broken_note([files.where(place) for place in index.broken]))
+        said.append(broken_note([files.where(place) for place in index.broken]))
     mark = fingerprint(kind, f"skip_broken={source.skip_broken}", sorted(options.items()), *differs(), *index.sha256)
-    return dataset_of(files, source, images, device, mark, index.classes if source.labels else (), tuple(notes))
+    return dataset_of(files, source, images, device, mark, index.classes if source.labels else (), tuple(said))

@@ -16,6 +16,7 @@ from dist_gan.data.durable import BLOCK
 from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.index import Scanned, Shard
+from dist_gan.data.remote import is_url, limit_note, remote_shards, urls_at
 from dist_gan.data.shards import MOST_OPEN, Local, open_shards
 from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
@@ -35,7 +36,8 @@ class Tar(FromFiles):
 
     name: Literal["tar"] = "tar"
     path: str = free(...)
-    """A folder of .tar files; one file; or a pattern: shards/train-{000..127}.tar, shards/*.tar."""
+    """A folder of .tar files; one file; or a pattern: shards/train-{000..127}.tar, shards/*.tar. Or a URL that fsspec
+    reads, with such a pattern too: s3://bucket/train-{000..127}.tar."""
     image: str = ""
     """Which file of a sample is its image, by what follows the first dot of its name: jpg, or seg.png. Empty: the one
     with the ending of an image."""
@@ -43,15 +45,27 @@ class Tar(FromFiles):
     """Whether images have classes: see `label`."""
     label: str = "cls"
     """Which file of a sample is its class: `cls` has its number or its name; `json:KEY` is a value of a JSON object."""
+    cache_gigabytes: float = free(100.0, ge=0)
+    """Of shards at a URL, this many gigabytes are kept on disk, in DIST_GAN_DATA, else in ~/.cache/dist_gan. Images of
+    others are fetched one by one."""
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
-        shards = shards_at(self.path)
+        notes: list[str] = []
+        shards: Sequence[Shard]
+        if is_url(self.path):
+            urls = [url for one in braces(self.path) for url in urls_at(one)]
+            shards = remote = remote_shards(urls, self.cache_gigabytes * 1e9)
+            notes = limit_note(remote)
+        else:
+            shards = shards_at(self.path)
+        if not shards:
+            raise ConfigError(f"data.path: no .tar file at {shown(self.path)}. Give a folder of them, or a pattern")
         options = {"image": self.image, "label": self.label if self.labels else ""}
 
         def scan(shard: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
             return _scan(shard, self.image, self.label if self.labels else "", skipped)
 
-        return open_shards(self, shards, options, scan, _as_it_is, _name, device, reading)
+        return open_shards(self, shards, options, scan, _as_it_is, _name, device, reading, notes)
 
 
 def _as_it_is(raw: bytes) -> bytes:
@@ -59,7 +73,7 @@ def _as_it_is(raw: bytes) -> bytes:
 
 
 def shards_at(path: str) -> Sequence[Shard]:
-    """The shards that `path` means. Raises ConfigError where there are none."""
+    """The shards on disk that `path` means. Raises ConfigError where one cannot be read."""
     found = []
     for one in braces(path):
         place = expanded(one)
@@ -70,8 +84,6 @@ def shards_at(path: str) -> Sequence[Shard]:
             found += sorted(root.glob(str(place.relative_to(root))))
         else:
             found.append(place)
-    if not found:
-        raise ConfigError(f"data.path: no .tar file at {shown(path)}. Give a folder of them, or a pattern")
     return [Local(place, len(found) <= MOST_OPEN) for place in found]
 
 
@@ -121,7 +133,7 @@ def _scan(shard: Shard, image: str, label: str, skipped: Counter[str]) -> Genera
     file: Any = _Hashed(shard)
     key, files, end = "", dict[str, _File](), 0
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=BLOCK) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 end = member.offset_data + member.size
