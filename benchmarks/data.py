@@ -31,7 +31,7 @@ import torch
 from judge import hardware
 from PIL import Image
 
-from dist_gan.data import Folder, Npy, Packed, Source, Tar, Zip
+from dist_gan.data import Folder, Npy, Packed, Parquet, Source, Tar, Zip
 from dist_gan.data.decode import Look, decode
 from dist_gan.data.pack import pack
 from dist_gan.data.stream import Stream
@@ -40,7 +40,7 @@ from dist_gan.randomness import permutation
 CLASSES, DIFFERENT, SHARDS, BATCH = 100, 2000, 50, 64
 WARM_UP, MEASURED = 20, 100  # batches
 CPU = torch.device("cpu")
-OURS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "npy": Npy, "packed": Packed}
+OURS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet, "npy": Npy, "packed": Packed}
 PLACES = {"folder": "folder", "zip": "images.zip", "tar": "shards", "parquet": "tables", "npy": "images.npy"}
 PLACES |= {"packed": "pack"}
 THEIRS = ("ImageFolder", "ImageFolder, decode_image", "WebDataset")

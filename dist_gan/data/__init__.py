@@ -11,6 +11,7 @@ from dist_gan.data.npy import Npy
 from dist_gan.data.packed import Packed
 from dist_gan.data.source import Batch, Dataset, Reading, Source
 from dist_gan.data.stream import Stream
+from dist_gan.data.tables import Parquet
 from dist_gan.data.tar_shards import Tar
 from dist_gan.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST, StackedMNIST
 from dist_gan.data.zipped import Zip
@@ -19,7 +20,7 @@ from dist_gan.own_parts import OwnPart
 from dist_gan.shapes import ImageShape
 
 AnySource = Annotated[
-    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Packed | Zip | Tar | Npy | Generated | Given,
+    MNIST | FashionMNIST | CIFAR10 | StackedMNIST | Folder | Packed | Zip | Tar | Parquet | Npy | Generated | Given,
     Field(discriminator="name"),
     OwnPart(Source),
 ]
@@ -38,6 +39,7 @@ __all__ = [
     "ImageShape",
     "Npy",
     "Packed",
+    "Parquet",
     "Reading",
     "Source",
     "StackedMNIST",

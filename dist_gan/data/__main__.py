@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from dist_gan.console import Console
-from dist_gan.data import CIFAR10, MNIST, FashionMNIST, Folder, Npy, Source, Tar, Zip
+from dist_gan.data import CIFAR10, MNIST, FashionMNIST, Folder, Npy, Parquet, Source, Tar, Zip
 from dist_gan.data.fetch import data_root
 from dist_gan.data.files import expanded, shown
 from dist_gan.data.pack import pack, source_at
@@ -24,7 +24,7 @@ from dist_gan.data.source import Reading
 from dist_gan.errors import ConfigError, RunError
 
 SETS = {"mnist": MNIST(split="all"), "fashion_mnist": FashionMNIST(split="all"), "cifar10": CIFAR10(split="all")}
-KINDS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "npy": Npy}
+KINDS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet, "npy": Npy}
 USAGE = str(__doc__).partition("\n\n")[2]
 
 

@@ -39,14 +39,15 @@ def file_system(url: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-def urls_at(url: str) -> list[str]:
-    """The URLs that one with wildcards, or of a folder, means; else itself. Raises ConfigError."""
+def urls_at(url: str, inside: str) -> list[str]:
+    """The URLs that one with wildcards, or of a folder with files like `inside`, means; else itself. Raises
+    ConfigError."""
     is_pattern = re.search(r"[*?\[]", url) is not None
     if not is_pattern and PurePosixPath(url).suffix:
         return [url]
     system, path = file_system(url)
     try:
-        found = system.glob(path if is_pattern else f"{path.rstrip('/')}/*.tar")
+        found = system.glob(path if is_pattern else f"{path.rstrip('/')}/{inside}")
     except Exception as error:  # each file system has errors of its own
         raise _unreachable(url, error) from None
     return [str(system.unstrip_protocol(one)) for one in sorted(found)]

@@ -14,7 +14,7 @@ from dist_gan.data.decode import Broken, Unclear, decode
 from dist_gan.data.durable import stamp
 from dist_gan.data.files import GONE, patiently, shown, skipped_note
 from dist_gan.data.from_files import FromFiles, ImageFiles, broken_note, check_broken, dataset_of, transparent_note
-from dist_gan.data.index import Index, Scan, Shard, index_of
+from dist_gan.data.index import Index, Shard
 from dist_gan.data.jpegs import differs
 from dist_gan.data.mapped import shared
 from dist_gan.data.source import Dataset, Reading, fingerprint
@@ -90,10 +90,11 @@ class Ranges(ImageFiles):
         index: Index,
         shards: Sequence[Shard],
         unwrap: Callable[[bytes], bytes],
-        name: Callable[[Shard, int], str],
+        name: Callable[[Shard, int, int], str],
         patience: float,
     ) -> None:
-        """`unwrap`: the bytes that the index names -> the image file; `name`: of the file at an offset in a shard."""
+        """`unwrap`: the bytes that the index names -> the image file; `name`: of a file by its shard, its offset, and
+        its number in the shard."""
         labels = shared(index.entries["label"]) if source.labels else None
         super().__init__(source, len(index), labels, index.broken)
         self.index = index
@@ -108,22 +109,28 @@ class Ranges(ImageFiles):
         return self.unwrap(patiently(lambda: shard.read(offset, size), self.patience, GONE))
 
     def where(self, index: int) -> str:
-        shard = self.shards[bisect.bisect_right(self.index.firsts, index) - 1]
+        place = bisect.bisect_right(self.index.firsts, index) - 1
+        shard = self.shards[place]
         offset = int(self.index.entries["offset"][index])
         try:
-            name = self.name(shard, offset)
+            name = self.name(shard, offset, index - self.index.firsts[place])
         except (OSError, ValueError, IndexError):
             name = ""
         return f"{shown(name) if name else f'the image at byte {offset:,}'} in {shown(shard.name)}"
 
 
+def as_it_is(raw: bytes) -> bytes:
+    """For shards whose index names the image files themselves."""
+    return raw
+
+
 def open_shards(
     source: FromFiles,
+    index: Index,
     shards: Sequence[Shard],
     options: dict[str, Any],
-    scan: Scan,
     unwrap: Callable[[bytes], bytes],
-    name: Callable[[Shard, int], str],
+    name: Callable[[Shard, int, int], str],
     device: torch.device,
     reading: Reading,
     notes: Sequence[str] = (),
@@ -132,18 +139,17 @@ def open_shards(
 
     Args:
         source: its configuration.
-        shards: in the order of their images.
-        options: what `scan` depends on, beside `labels`.
-        scan: finds the images of a shard.
+        index: where the images are.
+        shards: what they are read from.
+        options: what the index depends on, beside `labels`.
         unwrap: the bytes that the index names -> the image file.
-        name: of the file at an offset in a shard, for messages.
+        name: of a file by its shard, its offset, and its number in the shard: for messages.
         device: for small data.
         reading: how to read.
         notes: what else the user should know.
     """
     kind = source.model_dump()["name"]
     options = {"labels": source.labels, **options}
-    index = index_of(kind, shards, options, scan, source.white, reading)
     for shard, sha256 in zip(shards, index.sha256, strict=True):
         shard.expected = sha256
     files = Ranges(source, index, shards, unwrap, name, reading.patience)

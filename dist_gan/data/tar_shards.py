@@ -15,9 +15,9 @@ import torch
 from dist_gan.data.durable import BLOCK
 from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
 from dist_gan.data.from_files import FromFiles
-from dist_gan.data.index import Scanned, Shard
+from dist_gan.data.index import Scanned, Shard, index_of
 from dist_gan.data.remote import is_url, limit_note, remote_shards, urls_at
-from dist_gan.data.shards import MOST_OPEN, Local, open_shards
+from dist_gan.data.shards import MOST_OPEN, Local, as_it_is, open_shards
 from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
@@ -53,7 +53,7 @@ class Tar(FromFiles):
         notes: list[str] = []
         shards: Sequence[Shard]
         if is_url(self.path):
-            urls = [url for one in braces(self.path) for url in urls_at(one)]
+            urls = [url for one in braces(self.path) for url in urls_at(one, "*.tar")]
             shards = remote = remote_shards(urls, self.cache_gigabytes * 1e9)
             notes = limit_note(remote)
         else:
@@ -65,11 +65,8 @@ class Tar(FromFiles):
         def scan(shard: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
             return _scan(shard, self.image, self.label if self.labels else "", skipped)
 
-        return open_shards(self, shards, options, scan, _as_it_is, _name, device, reading, notes)
-
-
-def _as_it_is(raw: bytes) -> bytes:
-    return raw
+        index = index_of("tar", shards, options, scan, self.white, reading)
+        return open_shards(self, index, shards, options, as_it_is, _name, device, reading, notes)
 
 
 def shards_at(path: str) -> Sequence[Shard]:
@@ -202,7 +199,7 @@ def _label(files: dict[str, _File], label: str, where: str, there: str) -> int |
     raise ConfigError(f"data.label: the class of {where} is {value!r}, expected a number from 0 on, or a name")
 
 
-def _name(shard: Shard, offset: int) -> str:
+def _name(shard: Shard, offset: int, number: int) -> str:
     """From the header before a file's content."""
     header = shard.read(offset - HEADER, HEADER)
     info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")

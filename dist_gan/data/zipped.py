@@ -16,7 +16,7 @@ from dist_gan.data.decode import Broken
 from dist_gan.data.durable import block_hashes
 from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
 from dist_gan.data.from_files import FromFiles
-from dist_gan.data.index import Scanned, Shard
+from dist_gan.data.index import Scanned, Shard, index_of
 from dist_gan.data.shards import Local, open_shards
 from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
@@ -49,7 +49,9 @@ class Zip(FromFiles):
         def scan(shard: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
             return _scan(path, self.labels, skipped)
 
-        return open_shards(self, [Local(path)], {}, scan, unwrapped, _name, device, reading)
+        shards = [Local(path)]
+        index = index_of("zip", shards, {"labels": self.labels}, scan, self.white, reading)
+        return open_shards(self, index, shards, {}, unwrapped, _name, device, reading)
 
 
 def _scan(path: Path, labels: bool, skipped: Counter[str]) -> Generator[Scanned, None, str]:
@@ -144,6 +146,6 @@ def unwrapped(raw: bytes) -> bytes:
         raise Broken(str(error)) from None
 
 
-def _name(shard: Shard, offset: int) -> str:
+def _name(shard: Shard, offset: int, number: int) -> str:
     (length,) = struct.unpack("<H", shard.read(offset + 26, 2))
     return shard.read(offset + HEADER, length).decode(errors="surrogateescape")

@@ -1,10 +1,14 @@
 """Zip files and tar shards of a folder of pictures, for tests."""
 
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 
 def zip_of(folder: Path, method: int = zipfile.ZIP_STORED, extra: Mapping[str, str] | None = None) -> Path:
@@ -41,3 +45,32 @@ def tars_of(folder: Path, shards: int) -> Path:
             content[f"{file.stem}.cls"] = file.parent.name.encode()
         tar_of(folder.parent / "shards" / f"train-{number:03d}.tar", content)
     return folder.parent / "shards"
+
+
+def tables_of(folder: Path, count: int, ending: str = "parquet", **columns: Any) -> Path:
+    """The same in Parquet files, or in those that `datasets` saves: numbered classes that have names."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet, ipc = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow.ipc")
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = sorted({file.parent.name for file in files})
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    each = -(-len(files) // count)
+    place = folder.parent / "tables"
+    place.mkdir(exist_ok=True)
+    for number in range(count):
+        mine = files[number * each : (number + 1) * each]
+        rows = {
+            "image": [{"bytes": file.read_bytes(), "path": file.name} for file in mine],
+            "label": [names.index(file.parent.name) for file in mine],
+            **{name: make(mine) for name, make in columns.items()},
+        }
+        table = pyarrow.table(rows).replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
+        path = place / f"train-{number:05d}-of-{count:05d}.{ending}"
+        if ending == "parquet":
+            parquet.write_table(table, path, row_group_size=7)
+        else:
+            with ipc.new_stream(str(path), table.schema) as writer:
+                writer.write_table(table, 7)
+    return place

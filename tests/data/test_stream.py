@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from dist_gan.data import (
     Given,
     Npy,
     Packed,
+    Parquet,
     Source,
     Tar,
     Zip,
@@ -22,9 +25,31 @@ from dist_gan.data import (
 from dist_gan.data.pack import pack
 from dist_gan.data.stream import FRESH
 from dist_gan.errors import ConfigError
-from tests.data.archives import tars_of, zip_of
+from tests.data.archives import tables_of, tars_of, zip_of
 from tests.data.streams import CPU, stream, take
 from tests.support.unions import members
+
+
+def packed(folder: Path) -> Path:
+    pack(Folder(path=str(folder), size=16, labels=True), folder.parent / "pack")
+    return folder.parent / "pack"
+
+
+def array(folder: Path) -> Path:
+    images = Folder(path=str(folder), size=16).open(CPU).images  # type: ignore[attr-defined]
+    np.save(folder.parent / "images.npy", images.permute(0, 2, 3, 1).numpy())
+    return folder.parent / "images.npy"
+
+
+LAID_OUT: dict[Any, Callable[[Path], Path]] = {
+    Folder: lambda folder: folder,
+    Zip: zip_of,
+    Tar: lambda folder: tars_of(folder, 3),
+    Parquet: lambda folder: tables_of(folder, 2),
+    Packed: packed,
+    Npy: array,
+}
+"""How the pictures of a folder become what each kind reads."""
 
 
 @pytest.fixture
@@ -37,18 +62,11 @@ def source(request: pytest.FixtureRequest, folder: Path) -> Source:
         pytest.skip(f"{kind.__name__} is read from a made-up archive in another test; it cannot be fetched everywhere")
     if kind is Given:
         return given(Generated(size=16, channels=3, count=100).open(CPU).images, range(100))  # type: ignore[attr-defined]
-    if kind is Packed:
-        pack(Folder(path=str(folder), size=16, labels=True), folder.parent / "pack")
-        return Packed(path=str(folder.parent / "pack"), size=16, labels=True, resident_megabytes=0)
-    if kind is Npy:
-        images = Folder(path=str(folder), size=16).open(CPU).images  # type: ignore[attr-defined]
-        np.save(folder.parent / "images.npy", images.permute(0, 2, 3, 1).numpy())
-        return Npy(path=str(folder.parent / "images.npy"), size=16, resident_megabytes=0)
-    if kind is Zip:
-        return Zip(path=str(zip_of(folder)), size=16, labels=True, resident_megabytes=0, workers=0)
-    if kind is Tar:
-        return Tar(path=str(tars_of(folder, 3)), size=16, labels=True, resident_megabytes=0, workers=0)
-    return kind(path=str(folder), size=16) if kind is Folder else kind()
+    path = LAID_OUT[kind](folder) if kind in LAID_OUT else None
+    options: dict[str, Any] = {} if path is None else {"path": str(path), "size": 16}
+    if path is not None and kind is not Folder:
+        options |= {"labels": kind is not Npy, "resident_megabytes": 0}  # read when they are needed
+    return kind(**options)
 
 
 @pytest.mark.parametrize("source", members(AnySource), ids=lambda kind: kind.__name__, indirect=True)
