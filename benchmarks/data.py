@@ -40,7 +40,8 @@ from dist_gan.randomness import permutation
 CLASSES, DIFFERENT, SHARDS, BATCH = 100, 2000, 50, 64
 WARM_UP, MEASURED = 20, 100  # batches
 CPU = torch.device("cpu")
-OURS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet, "npy": Npy, "packed": Packed}
+OURS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet}
+OURS |= {"packed": Packed, "npy": Npy}
 PLACES = {"folder": "folder", "zip": "images.zip", "tar": "shards", "parquet": "tables", "npy": "images.npy"}
 PLACES |= {"packed": "pack"}
 THEIRS = ("ImageFolder", "ImageFolder, decode_image", "WebDataset")
@@ -92,55 +93,69 @@ def made_up(size: int) -> list[bytes]:
     return found
 
 
+Images = list[tuple[str, int, bytes]]
+"""The name, class and content of each."""
+
+
 def make(work: Path, count: int, size: int, sources: list[str]) -> None:
-    """Write the images in every form that is not there yet. Those in the folder are links to a few files."""
+    """Write the images in every form that is not there yet."""
     pictures = made_up(size)
-
-    def class_of(number: int) -> int:
-        return number * CLASSES // count
-
-    def missing(kind: str) -> bool:
-        return kind in sources and not (work / PLACES[kind]).exists()
-
+    images = [(f"{number:07d}", number * CLASSES // count, pictures[number % DIFFERENT]) for number in range(count)]
     work.mkdir(parents=True, exist_ok=True)
-    if missing("folder"):
-        seeds = work / "seeds"
-        seeds.mkdir()
-        for number, content in enumerate(pictures):
-            (seeds / f"{number}.jpg").write_bytes(content)
-        for number in range(count):
-            place = work / "folder" / f"{class_of(number):03d}"
-            if number == 0 or class_of(number) != class_of(number - 1):
-                place.mkdir(parents=True)
-            os.link(seeds / f"{number % DIFFERENT}.jpg", place / f"{number:07d}.jpg")
-    if missing("zip"):
-        with zipfile.ZipFile(work / "images.zip", "w") as archive:
-            for number in range(count):
-                archive.writestr(f"{class_of(number):03d}/{number:07d}.jpg", pictures[number % DIFFERENT])
-    if "tar" in sources and not (work / "shards").exists():
-        (work / "shards").mkdir()
-        for shard, numbers in enumerate(np.array_split(np.arange(count), SHARDS)):
-            with tarfile.open(work / "shards" / f"{shard:03d}.tar", "w") as tar:
-                for number in map(int, numbers):
-                    label = str(class_of(number)).encode()
-                    for ending, content in (("jpg", pictures[number % DIFFERENT]), ("cls", label)):
-                        info = tarfile.TarInfo(f"{number:07d}.{ending}")
-                        info.size = len(content)
-                        tar.addfile(info, io.BytesIO(content))
-    if missing("parquet"):
-        import pyarrow
-        import pyarrow.parquet
+    for kind, write in {"folder": folder, "zip": zipped, "tar": tars, "parquet": tables}.items():
+        if (kind in sources or kind == "tar") and not (work / PLACES[kind]).exists():
+            write(work / PLACES[kind], images)
+    if "packed" in sources and not (work / PLACES["packed"]).exists():
+        options = {"size": size, "labels": True, "workers": 0, "resident_megabytes": 0}
+        pack(Tar(path=str(work / PLACES["tar"]), **options), work / PLACES["packed"])
+    if "npy" in sources and not (work / PLACES["npy"]).exists():
+        shutil.copy(work / PLACES["packed"] / "images.npy", work / PLACES["npy"])
 
-        (work / "tables").mkdir()
-        for part, numbers in enumerate(np.array_split(np.arange(count), SHARDS)):
-            images = [{"bytes": pictures[int(number) % DIFFERENT], "path": None} for number in numbers]
-            table = pyarrow.table({"image": images, "label": [class_of(int(number)) for number in numbers]})
-            pyarrow.parquet.write_table(table, work / "tables" / f"train-{part:03d}.parquet")
-    if missing("packed"):
-        shape = {"size": size, "labels": True, "workers": 0, "resident_megabytes": 0}
-        pack(Tar(path=str(work / "shards"), **shape), work / "pack")
-    if missing("npy"):
-        shutil.copy(work / "pack" / "images.npy", work / "images.npy")
+
+def folder(path: Path, images: Images) -> None:
+    """Links to a few files."""
+    seeds = path.with_name("seeds")
+    seeds.mkdir()
+    for number, label, content in images:
+        seed = seeds / str(int(number) % DIFFERENT)
+        if int(number) < DIFFERENT:
+            seed.write_bytes(content)
+        place = path / f"{label:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        os.link(seed, place / f"{number}.jpg")
+
+
+def zipped(path: Path, images: Images) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, label, content in images:
+            archive.writestr(f"{label:03d}/{number}.jpg", content)
+
+
+def tars(path: Path, images: Images) -> None:
+    path.mkdir()
+    for shard in range(SHARDS):
+        with tarfile.open(path / f"{shard:03d}.tar", "w") as tar:
+            for number, label, content in part(images, shard):
+                for ending, data in (("jpg", content), ("cls", str(label).encode())):
+                    info = tarfile.TarInfo(f"{number}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+
+
+def tables(path: Path, images: Images) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path.mkdir()
+    for shard in range(SHARDS):
+        mine = part(images, shard)
+        columns = {"image": [{"bytes": data} for *_, data in mine], "label": [label for _, label, _ in mine]}
+        pyarrow.parquet.write_table(pyarrow.table(columns), path / f"train-{shard:03d}.parquet")
+
+
+def part(images: Images, shard: int) -> Images:
+    """Those of one of the `SHARDS`."""
+    return images[shard * len(images) // SHARDS : (shard + 1) * len(images) // SHARDS]
 
 
 def source(name: str, work: Path, size: int, workers: int = 0) -> Source:
@@ -166,7 +181,7 @@ def image_folder(work: Path, quick: bool) -> Any:
 
 def opening(name: str, work: Path, size: int) -> dict[str, float]:
     """Seconds until it is open, and the bytes that belong to this process alone after a batch."""
-    next(iter(torch.utils.data.DataLoader(torch.zeros(4, 1))))  # what is imported late is not the data's
+    next(iter(torch.utils.data.DataLoader([torch.zeros(1)])))  # type: ignore[arg-type]  # what is imported late is not the data's
     decode(made_up(size)[0], Look(3, size, size))
     before, begun = private(), time.perf_counter()
     held: Any = image_folder(work, quick=False) if name in THEIRS else source(name, work, size).open(CPU)
@@ -188,9 +203,7 @@ def private() -> int:
 
 def open_all(sources: list[str], asked: argparse.Namespace) -> None:
     """Each in a process of its own, twice: the first time it makes its index."""
-    print(
-        "| opened | the first time, s | again, s | memory of a process alone after a batch, bytes an image |\n|---|---|---|---|"
-    )
+    print("| opened | the first time, s | again, s | memory of a process alone, bytes an image |\n|---|---|---|---|")
     for name in [*sources, *(["ImageFolder"] if "folder" in sources else [])]:
         command = [sys.executable, __file__, "--one", name, "--work", asked.work or "", "--size", str(asked.size)]
         first, again = (json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(2))
@@ -207,7 +220,11 @@ def ours(dataset: Any) -> Iterator[torch.Tensor]:
         return order[torch.arange(ordinals.start, ordinals.stop) % len(order)]
 
     ranges = (range(start, start + BATCH) for start in itertools.count(0, BATCH))
-    return (images for images, _ in dataset.batches(ranges, ordered, lambda those, k: torch.empty(0)))
+
+    def none(ordinals: range, k: int) -> torch.Tensor:
+        raise AssertionError("no source of files draws images one by one")
+
+    return (images for images, _ in dataset.batches(ranges, ordered, none))
 
 
 def theirs(name: str, work: Path, workers: int) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from dist_gan.data.decode import Broken, Look, Unclear, examine
 from dist_gan.data.durable import read_json, replacing, write_json
 from dist_gan.data.fetch import data_root, only_one
 from dist_gan.data.files import shown
+from dist_gan.data.jpegs import channels
 from dist_gan.data.source import Reading, throttled
 from dist_gan.errors import ConfigError
 
@@ -216,7 +217,8 @@ def _build(
             try:
                 if one.reason:
                     raise Broken(one.reason)
-                transparent += examine(io.BytesIO(one.content), look, thoroughly=True)
+                if not channels(one.content):  # a usual JPEG needs no second look
+                    transparent += examine(io.BytesIO(one.content), look, thoroughly=True)
             except Broken as error:
                 broken[count] = str(error)
             except Unclear as error:

@@ -42,12 +42,12 @@ Decoder = Callable[[bytes, int], Tensor]
 
 def pixels(content: bytes) -> Tensor | None:
     """uint8 [1 or 3, H, W] of a usual JPEG; None for anything else, and where it is damaged."""
-    channels = _channels(content)
-    decoder = _decoder() if channels else None
+    count = channels(content)
+    decoder = _decoder() if count else None
     if decoder is None:
         return None
     try:
-        return decoder(content, channels)
+        return decoder(content, count)
     except (RuntimeError, ValueError):
         return None
 
@@ -61,7 +61,7 @@ def differs() -> list[str]:
     return [] if digest == KNOWN else [f"decoder {digest}"]
 
 
-def _channels(content: bytes) -> int:
+def channels(content: bytes) -> int:
     """Of a JPEG, gray or in three colors of 8 bits, that has an end and nothing that says how to look at it; else 0."""
     if not content.startswith(START) or not content.endswith(END):
         return 0

@@ -22,6 +22,7 @@ from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
 
+PIECE = 1 << 14  # bytes: tarfile copies what is left of a piece with every read
 HEADER = 512  # bytes before a file's content
 SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
 RANGE = re.compile(r"\{([^{}]*)\}")
@@ -99,19 +100,22 @@ def braces(text: str) -> list[str]:
 
 
 class _Hashed:
-    """A shard that is read from its start to its end, with the SHA-256 of its blocks."""
+    """A shard that is read from its start to its end in large blocks, with its SHA-256."""
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
         self.size = int(shard.stamp[0])
-        self.place = 0
+        self.fetched = 0
+        self.block = memoryview(b"")
         self.digest = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        content = self.shard.read(self.place, min(size, self.size - self.place))
-        self.place += len(content)
-        self.digest.update(content)
-        return content
+        if not self.block:
+            self.block = memoryview(self.shard.read(self.fetched, min(BLOCK, self.size - self.fetched)))
+            self.fetched += len(self.block)
+            self.digest.update(self.block)
+        content, self.block = self.block[:size], self.block[size:]
+        return bytes(content)  # fewer than `size` at the end of a block: tarfile asks again
 
     def rest(self) -> str:
         """Read what is left; the SHA-256 of everything."""
@@ -130,7 +134,7 @@ def _scan(shard: Shard, image: str, label: str, skipped: Counter[str]) -> Genera
     file: Any = _Hashed(shard)
     key, files, end = "", dict[str, _File](), 0
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=BLOCK) as tar:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=PIECE) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 end = member.offset_data + member.size
