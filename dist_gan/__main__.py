@@ -13,7 +13,7 @@ COMMANDS = {
     "score": "metrics of a run, or of two folders of images",
     "report": "a page about one run or several: samples, charts, differences",
     "doctor": "whether a run would work here, and how fast",
-    "data": "download data sets before a run",
+    "data": "before a run: download data sets, pack images for the fastest training, check packs",
     "export": "a trained model to hand on: weights, a model card, ONNX, the Hugging Face Hub",
 }
 """The name of a module of this package, or of a package with a __main__ -> a line about it."""
