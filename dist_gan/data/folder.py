@@ -20,7 +20,8 @@ class Folder(FromFiles):
     The fingerprint of the data is of every file's path below the folder and of every file's *content* (SHA-256), where
     the files have 256 MB or less together; above that, of the path, the size and the time of the last change of every
     file, as reading them all would take too long. The folder itself may move. A copy of a large one must keep the
-    times (`cp -a`, `rsync -a`).
+    times (`cp -a`, `rsync -a`). That all files of a large one were looked at is remembered in DIST_GAN_DATA, else in
+    ~/.cache/dist_gan.
 
     Images of 16 bits, and floats from 0 to 1, are scaled to 8 bits; see `white` for others.
     """

@@ -126,6 +126,27 @@ def test_above_the_limit_the_fingerprint_is_of_sizes_and_times(tmp_path: Path, m
     assert opened(tmp_path).fingerprint != before
 
 
+def test_the_files_of_a_large_folder_are_looked_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "CONTENT_LIMIT", 10)
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(folder / "cats" / "41.png")
+    options = {"resident_megabytes": 0, "workers": 0}
+    before = opened(folder, **options)
+    assert before.notes == ("1 of 41 images have transparency: shown on data.background=white",)
+    real = survey._examined
+    monkeypatch.setattr(survey, "_examined", lambda *arguments: pytest.fail("looked at again"))
+    after = opened(folder, **options)
+    assert (after.fingerprint, after.notes) == (before.fingerprint, before.notes)
+    assert after.fingerprint == opened(folder).fingerprint  # resident images are read in any case
+    os.utime(folder / "cats" / "01.png", ns=(0, 0))
+    with pytest.raises(pytest.fail.Exception, match="looked at again"):
+        opened(folder, **options)
+    monkeypatch.setattr(survey, "_examined", real)
+    (folder / "cats" / "03.png").write_bytes(b"no image")
+    for _ in range(2):  # a broken file is found each time
+        assert "03.png" in refused(folder, **options)
+        assert "replaced: cats/03.png" in opened(folder, skip_broken=True, **options).notes[1]
+
+
 @pytest.mark.parametrize("megabytes", [0, 100])
 def test_reading_reports_how_far_it_is(folder: Path, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
