@@ -1,10 +1,10 @@
 """Data before a run: downloads data sets, packs images for the fastest training, checks packs.
 
-usage: python -m dist_gan.data NAME...                          download mnist, fashion_mnist, cifar10
+usage: python -m dist_gan.data NAME...                          download data sets
        python -m dist_gan.data pack IMAGES out=PACK [key=value ...]
        python -m dist_gan.data verify PACK...                   check every byte of packs
 
-NAME is for example for a login node with internet.
+NAME is one of mnist, fashion_mnist, cifar10: for example on a login node with internet.
 IMAGES is a folder, a .zip, tar shards, Parquet files or a .npy file; keys are those of `data` in a config, such as
 size=64 channels=3 labels=true fit=crop workers=4, and name=folder, zip, tar, parquet or npy where that is not clear.
 """
