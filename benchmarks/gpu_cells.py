@@ -4,6 +4,7 @@ import json
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -185,12 +186,20 @@ class Plan:
         """Speed; what could not be captured; and after a few updates, how far from eager ones."""
         updates = 2 if self.small else UPDATES
         eager, _ = self._played(config.model_copy(update={"speed": "eager"}), updates)
-        game, batches = self._game(config)
-        play(game, batches, updates)
+        with warnings.catch_warnings(record=True) as reports:
+            warnings.simplefilter("always")
+            game, batches = self._game(config)
+            play(game, batches, updates)
         own = {member: {k: t.clone() for k, t in tensors.items()} for member, tensors in game.state().items()}
-        captured = getattr(game.runner, "differences", {})
+        found: dict[str, float] = getattr(game.runner, "differences", {})
         del game, batches
-        return {"of_eager": differences(eager, own), "captured": len(captured), **self._speed(config)}
+        return {
+            "of_eager": differences(eager, own),
+            "compared": len(found),
+            "largest_difference_when_captured": max(found.values(), default=0.0),
+            "reports": [str(each.message) for each in reports],
+            **self._speed(config),
+        }
 
     def _profiled(self, config: Config) -> Numbers:
         """One update: its kernels, how long the device has nothing to do, and how often the host waits for it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning_loop import LightningLoop, installed
-from loops import LEARNING_RATE, Best, BestDDP, BestGraph, Candidate, Capture, Classic, Setup, Way, shuffled
+from loops import LEARNING_RATE, Best, BestDDP, BestGraph, Candidate, Classic, Setup, Way, shuffled
 from plain import Pair, build
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from dist_gan.data.source import Resident
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.cuda_graphs import CudaCapture
 from dist_gan.game.game import Game
-from dist_gan.game.speed import Repeated
+from dist_gan.game.speed import Capture, Repeated
 from dist_gan.networks import DCGAN, MLP
 from dist_gan.optim.optimizers import Adam
 from dist_gan.randomness import Purpose, draw, normal

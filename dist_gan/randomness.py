@@ -19,7 +19,7 @@ the cost of 32. Drawn bits stay an int16 tensor until `uniform`, `normal` or `ke
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -193,7 +193,7 @@ def _split(keys: Tensor, seed: int, n: int) -> Tensor:
     return torch.stack([a | (b << 32), c | (d << 32)], dim=1).view(n, len(keys), 2)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _constants(seed: int, device: torch.device) -> tuple[Tensor, tuple[Tensor, ...]]:
     keys = [
         [[((half & _MASK) + turn * weyl) & _MASK] for half, weyl in zip((seed, seed >> 32), _WEYL, strict=True)]
@@ -203,7 +203,7 @@ def _constants(seed: int, device: torch.device) -> tuple[Tensor, tuple[Tensor, .
     return multipliers, tuple(torch.tensor(key, device=device) for key in keys)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _first_keys(seed: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
     """int64 [blocks, 2]: (seed, counter at ordinal 0) of each block; and what one ordinal more adds."""
     counters = []
@@ -216,7 +216,7 @@ def _first_keys(seed: int, plan: Plan, device: torch.device) -> tuple[Tensor, Te
     return keys.view(-1, 2).to(device, non_blocking=True), torch.arange(2, device=device)
 
 
-@lru_cache(maxsize=8)
+@cache
 def _is_built_in(device: torch.device) -> bool:
     """Whether torch has its own operator, and it gives the right bits on `device`."""
     keys = torch.tensor([[3, 5], [1 << 40, (1 << 32) - 2]], device=device)
@@ -227,7 +227,7 @@ def _is_built_in(device: torch.device) -> bool:
         return False
 
 
-@lru_cache(maxsize=8)
+@cache
 def _quantiles(device: torch.device) -> Tensor:
     cells = (torch.arange(65536, dtype=torch.float64) + 0.5) / 65536
     atoms = torch.special.ndtri(cells)

@@ -22,6 +22,8 @@ from dist_gan.formatting import duration, plural, size
 from dist_gan.game.game import Game
 from dist_gan.run.build import game_of, stream_of
 
+KINDS = 20
+"""Updates in which turns may be prepared, at most."""
 SECONDS = 2.0
 """How long updates are timed, at most about."""
 READ_SECONDS = 1.0
@@ -85,6 +87,7 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
             game.update(itertools.repeat(batch))
             synchronize(processes)
             seconds = time.perf_counter() - begun
+        _prepare(game, batch)
         checkpoint = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
         synchronize(processes)
     except (RuntimeError, MemoryError) as error:
@@ -107,6 +110,15 @@ def memory(config: Config, processes: Processes, stream: Stream | None, ranks_he
     return Line(found), trial
 
 
+def _prepare(game: Game, batch: Batch) -> None:
+    """Where turns are captured or compiled, play until an update prepares nothing more."""
+    for _ in range(0 if game.runner.watched else KINDS):
+        before = game.runner.prepared
+        game.update(itertools.repeat(batch))
+        if game.runner.prepared == before:
+            return
+
+
 def speed(config: Config, processes: Processes, trial: Trial, first: int, reduction: float) -> tuple[Line, float]:
     """Real updates of all ranks together. `reduction`: seconds of an all-reduce of one player's gradients.
 
@@ -119,6 +131,7 @@ def speed(config: Config, processes: Processes, trial: Trial, first: int, reduct
     if game is None:
         game = game_of(config, processes, _blank(config))
         game.warm_up_reduction(batches)
+        _prepare(game, trial.batch)
     processes.wait()
     begun = time.perf_counter()
     for _ in range(updates):

@@ -36,6 +36,10 @@ class FixedPointSum:
         self._rows = torch.zeros(own, numbers, dtype=processes.dtype, device=processes.device)
         self._next = 0
 
+    def begin(self) -> None:
+        """The next microbatch is the first one of a turn."""
+        self._next = 0
+
     def add(self, gradients: Sequence[Tensor]) -> None:
         """The gradients of this process's next microbatch; after the last one comes the first one again."""
         count = sum(gradient.numel() for gradient in gradients)

@@ -133,13 +133,6 @@ class Processes:
             torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
         return values
 
-    def any(self, holds: bool) -> bool:
-        """Whether it holds on any process. It waits for all of them."""
-        if self.count == 1:
-            return holds
-        with purpose(AGREEMENT):
-            return bool(self.sum(torch.tensor(float(holds), device=self.device)).item())
-
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""
         if self.count == 1:

@@ -30,6 +30,9 @@ class Reduction(ABC):
     gradients: list[Tensor]
     """The global ones, where these are in tensors that stay where they are; else empty."""
 
+    def begin(self) -> None:  # noqa: B027
+        """Before the first microbatch of a turn."""
+
     @abstractmethod
     def around(self, *, last: bool) -> AbstractContextManager[None]:
         """Around forward *and* backward of one microbatch. Gradients are reduced in the last one, or in
@@ -115,6 +118,9 @@ class ExactlySummed(Reduction):
         self.parameters = _trained(network)
         self.gradients = [torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters]
         self.fixed = fixed
+
+    def begin(self) -> None:
+        self.fixed.begin()
 
     @contextmanager
     def around(self, *, last: bool) -> Iterator[None]:

@@ -54,6 +54,8 @@ class Shards:
         self._starts = [sum(used[:process]) for process in range(processes.count + 1)]
         """Where the part of each process begins; and the end of the last one."""
         self.flat = self._empty(self._starts[-1])
+        self._kept: Tensor | None = None
+        """This process's part while the others are given up: the same memory each time."""
         self._is_released = False
         self._strides = [(parameter.shape, parameter.stride()) for parameter in parameters]
         for parameter, view in zip(parameters, self._views(self.flat), strict=True):
@@ -75,17 +77,21 @@ class Shards:
         if self._is_released:
             return
         self._is_released = True
-        self.flat = self._part(self.processes.rank).clone()
+        part = self._part(self.processes.rank)
+        self._kept = torch.empty_like(part) if self._kept is None else self._kept
+        self._kept.copy_(part)
         for place, parameter in enumerate(self.parameters):
-            parameter.data = self._view(self.flat, place, 0) if place in self.own else parameter.data.new_empty(0)
+            parameter.data = self._view(self._kept, place, 0) if place in self.own else part.new_empty(0)
+        self.flat = part.new_empty(0)
 
     def restore(self) -> None:
         """The opposite of `release`: all processes must call it."""
         if not self._is_released:
             return
+        assert self._kept is not None
         self._is_released = False
-        own, self.flat = self.flat, self._empty(self._starts[-1])
-        self._part(self.processes.rank).copy_(own)
+        self.flat = self._empty(self._starts[-1])
+        self._part(self.processes.rank).copy_(self._kept)
         self.gather()
         for parameter, view in zip(self.parameters, self._views(self.flat), strict=True):
             parameter.data = view

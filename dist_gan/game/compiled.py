@@ -19,6 +19,9 @@ class CompiledNetworks:
     derivative of a compiled one is an error, or (torch 2.11 to 2.13, pytorch#181581) silently zero.
     """
 
+    tolerance = 0.25
+    """Rounding is another one, and turns around gradients that are zero but for rounding."""
+
     def __init__(self, networks: Iterable[nn.Module], backend: str = "inductor") -> None:
         self._compiled = []
         for network in networks:
@@ -37,6 +40,9 @@ class CompiledNetworks:
                 function()
 
         return run
+
+    def forget(self) -> None:
+        pass
 
     @contextmanager
     def _switched_on(self) -> Iterator[None]:

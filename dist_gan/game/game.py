@@ -282,7 +282,7 @@ class Game:
         moves = {name: player.moves for name, player in self.players.items()}
         runner, self.runner = self.runner, Eager()
         try:
-            with undone(self._tensors()), self._guard.watching():
+            with undone(self._tensors), self._guard.watching():
                 self._play_all(taken)
         finally:
             self.runner = runner

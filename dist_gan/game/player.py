@@ -58,6 +58,7 @@ class Player(Generic[N]):
 
     def begin(self) -> None:
         """From now on its parameters require gradients, and have none."""
+        self.reduction.begin()
         for parameter in self.parameters:
             parameter.grad = None
             parameter.requires_grad_(True)
@@ -93,7 +94,8 @@ class Player(Generic[N]):
 
     def tensors(self) -> list[Tensor]:
         """All that a turn changes besides the network. What the optimizer keeps is created where it is not there."""
-        if not self.optimizer.state:
+        moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if not all(self.optimizer.state.get(parameter) for parameter in moved):
             self.begin()
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)

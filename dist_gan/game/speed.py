@@ -21,10 +21,6 @@ Function = Callable[[], object]
 """Changes tensors that stay where they are, and nothing else. What it returns is not used."""
 StateOf = Callable[[], Sequence[Tensor]]
 """All tensors that any of the functions changes."""
-MOST = 0.25
-"""How far what is repeated may be from what is written: the mean over tensors, as a part of each one's change. A graph
-is equal to the bit where its kernels are the same ones, and rounding may turn around a gradient that is zero but for
-rounding; a wrong graph is off by a whole change."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,12 @@ class Part:
     """sends: to other processes, where there are some; host: it changes what is in Python, each time."""
 
 
+REPLACED = (
+    "something that changes is a new tensor after each turn. Change it in place (copy_), as `after_move` of a layer "
+    "must do with a buffer"
+)
+
+
 class Runner(Protocol):
     """Runs the parts of a turn. The same key means the same work: whatever differs is in tensors."""
 
@@ -43,6 +45,8 @@ class Runner(Protocol):
     """Whether hooks of layers are called in every turn."""
     flat: bool
     """Whether gradients must be in tensors that stay where they are, without DDP."""
+    prepared: int
+    """How many functions it has prepared so far."""
 
     def hold(self, batch: Batch) -> Batch:
         """`batch` as it is given to functions."""
@@ -61,6 +65,7 @@ class Eager:
     """As they are written."""
 
     watched = True
+    prepared = 0
 
     def __init__(self, *, flat: bool = False) -> None:
         self.flat = flat
@@ -82,6 +87,10 @@ class Eager:
 class Capture(Protocol):
     """Prepares functions to be repeated."""
 
+    tolerance: float
+    """How far what is repeated may be from what is written, when it is played for the first time: the mean over all
+    tensors that change, as a part of each one's change. What is wrong is off by a whole change."""
+
     def warm_up(self, function: Function) -> None:
         """Run `function` as it is written, where and how it will be captured."""
 
@@ -91,6 +100,9 @@ class Capture(Protocol):
         Raises:
             RuntimeError: it does something that cannot be repeated so. What is returned may raise it too.
         """
+
+    def forget(self) -> None:
+        """Nothing that was captured is used any more."""
 
 
 class Repeated:
@@ -110,7 +122,10 @@ class Repeated:
         self._shapes: object = None
         """Those of the batch that was held last: with others, everything is captured anew."""
         self.differences: dict[str, float] = {}
-        """By key: how far the first repetition was from what is written (see `MOST`); 0: equal to the bit."""
+        """By key: how far the first repetition was from what is written (see `Capture.tolerance`); 0: equal to the
+        bit."""
+        self.prepared = 0
+        self._off = False
 
     def hold(self, batch: Batch) -> Batch:
         """Its tensors are the same for all batches of one shape."""
@@ -151,6 +166,9 @@ class Repeated:
         return bool(functions)
 
     def run(self, key: str, function: Function, state: StateOf) -> None:
+        if self._off:
+            function()
+            return
         what = (self._shapes, key)
         if what not in self._captured:
             self._captured[what] = self._made(key, function, state)
@@ -158,39 +176,55 @@ class Repeated:
 
     def forget(self) -> None:
         self._captured.clear()
+        self._capture.forget()
 
     def _made(self, key: str, function: Function, state: StateOf) -> Callable[[], None] | None:
         """What was seen to do the same as `function`, or None. Everything is as before when it returns."""
+        self.prepared += 1
         captured, problem = None, ""
-        with undone(state()) as (tensors, before):
-            try:
-                for _ in range(2):  # the second time, nothing is set up any more
-                    _set(tensors, before)
-                    self._capture.warm_up(function)
-                expected = [tensor.clone() for tensor in tensors]
-                _set(tensors, before)
-                captured = self._capture.capture(function)
-                captured()
-                self.differences[key] = apart = _apart(before, expected, tensors)
-                if not apart <= MOST:
-                    problem = f"what was captured does something else ({apart:.2g} of the change is wrong)"
-            except RuntimeError as error:
-                problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if self._processes.any(bool(problem)):
-            self._report(f"speed: {key} runs eagerly: {problem or 'it could not be captured on another process'}")
+        try:
+            captured = self._captured_and_compared(key, function, state)
+        except RuntimeError as error:
+            problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if problems := [reason for reason in self._processes.gather(problem) if reason]:
+            if REPLACED in problems:  # whatever reads it would read the old one
+                self._off = True
+            what = f"from {key} on, everything" if self._off else key
+            self._report(f"speed: {what} runs eagerly: {problems[0]}")
             return None
+        return captured
+
+    def _captured_and_compared(self, key: str, function: Function, state: StateOf) -> Callable[[], None]:
+        with undone(state) as before:
+            addresses = [tensor.data_ptr() for tensor in state()]
+            for _ in range(2):  # the second time, nothing is set up any more
+                _set(state(), before)
+                self._capture.warm_up(function)
+            if [tensor.data_ptr() for tensor in state()] != addresses:
+                raise RuntimeError(REPLACED)
+            expected = _copies(state())
+            _set(state(), before)
+            captured = self._capture.capture(function)
+            captured()
+            self.differences[key] = apart = _apart(before, expected, _copies(state()))
+            if not apart <= self._capture.tolerance:
+                raise RuntimeError(f"what was captured does something else ({apart:.2g} of the change is wrong)")
         return captured
 
 
 @contextmanager
-def undone(tensors: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
-    """Afterwards these tensors are as before, whatever the block does with them. Gives them, and copies of what they
-    were."""
-    before = [tensor.detach().clone() for tensor in tensors]
+def undone(state: StateOf) -> Iterator[list[Tensor]]:
+    """Afterwards these tensors are as before, whatever the block does with them, or puts in their places. Gives copies
+    of what they were, in main memory."""
+    before = _copies(state())
     try:
-        yield tensors, before
+        yield before
     finally:
-        _set(tensors, before)
+        _set(state(), before)
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().to("cpu", copy=True) for tensor in tensors]
 
 
 @torch.no_grad()

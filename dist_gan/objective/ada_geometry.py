@@ -8,7 +8,7 @@ that is read back to the host.
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -137,7 +137,7 @@ def reflected(index: int, length: int) -> int:
     return min(index % period, period - index % period) if length > 1 else 0
 
 
-@lru_cache(maxsize=16)
+@cache
 def _up(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[length, 2 (3 length - 2) + 2]: a row of pixels times this is continued by reflection by length - 1 on each side,
     upsampled twice, and has a 0 on each side, which stands for everything outside."""
@@ -151,7 +151,7 @@ def _up(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return weights.to(device, dtype)
 
 
-@lru_cache(maxsize=16)
+@cache
 def _down(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[2 length + TAPS - 2, length]: a row of twice as many pixels, and those that the filter needs at the ends, times
     this is downsampled."""

@@ -1,7 +1,7 @@
 """Filters, noise and cutout of the augmentation pipe."""
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -74,7 +74,7 @@ def _middles(length: int, like: Tensor) -> Tensor:
     return (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length
 
 
-@lru_cache(maxsize=1)
+@cache
 def _taps() -> Tensor:
     """float64 [4, 43]: bandpass filters from the lowest band to the highest, whose sum is the unit."""
     low = torch.tensor(SYM2, dtype=torch.float64)
@@ -95,7 +95,7 @@ def _convolved(rows: Tensor, taps: Tensor) -> Tensor:
     return found
 
 
-@lru_cache(maxsize=16)
+@cache
 def _bank(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[4, length, length]: each filter as a matrix for columns of pixels."""
     taps = _taps()

@@ -57,6 +57,10 @@ class Trainer:
         self.events = events
         self.records = records
         self.console = console
+        self._counted = False
+        """Whether what processes send each other in an update has been counted."""
+        self._prepared = 0
+        """What the game's runner had prepared before the last update."""
 
     def run(self) -> int:
         """Train until all images were seen or a signal asks to stop; returns that signal's number, or 0.
@@ -109,11 +113,13 @@ class Trainer:
             event.happen(self.game, self.records)
 
     def _update(self, batches: Iterator[Batch], first: int) -> None:
-        # The first update sets everything up; the second is like every later one.
-        counted = self.processes.count > 1 and self.game.images_seen == first + self.game.images_per_update
-        if not counted:
+        # The first update sets everything up; the second is like every later one, where nothing is prepared any more.
+        before, self._prepared = self._prepared, self.game.runner.prepared
+        ready = self.game.images_seen > first and before == self._prepared
+        if self._counted or self.processes.count == 1 or not ready:
             self.game.update(batches)
             return
+        self._counted = True
         with Traffic() as traffic:
             self.game.update(batches)
         totals = traffic.totals()

@@ -14,6 +14,7 @@ from dist_gan.game.dials import Dials
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Meter
 from dist_gan.game.speed import Capture, Function, Repeated
+from dist_gan.networks.layers import SpectralNorm
 from dist_gan.objective import looking
 from dist_gan.objective.losses import Relativistic
 from dist_gan.objective.objective import Objective, Terms
@@ -142,6 +143,11 @@ def test_what_cannot_be_captured_runs_as_it_is_written_and_says_so_once(
 class Idle:
     """What it captures does nothing when it is repeated."""
 
+    tolerance = 0.25
+
+    def forget(self) -> None:
+        pass
+
     def warm_up(self, function: Function) -> None:
         function()
 
@@ -154,6 +160,71 @@ def test_a_capture_that_does_something_else_is_not_used(processes: Processes) ->
     expected = tiny.digest(tiny.state(setting.play(setting.eager())))
     assert tiny.digest(tiny.state(setting.play(setting.repeated()))) == expected
     assert ["does something else" in report for report in setting.reports] == [True] * 3
+
+
+def test_what_forgets_one_tensor_is_not_used(processes: Processes) -> None:
+    class Forgetful(Idle):
+        tolerance = CudaCapture.tolerance
+
+        def capture(self, function: Function) -> Callable[[], None]:
+            def run() -> None:
+                kept = weight.clone()
+                function()
+                weight.data.copy_(kept)
+
+            return run
+
+    setting = Setting("dcgan, all penalties", processes, Forgetful())
+    game = setting.repeated()
+    weight = game.generator.parameters[0]
+    expected = tiny.digest(tiny.state(setting.play(setting.eager())))
+    assert tiny.digest(tiny.state(setting.play(game))) == expected
+    assert ["G's turn runs eagerly: what was captured" in report for report in setting.reports] == [True]
+
+
+def test_a_buffer_that_is_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch, processes: Processes) -> None:
+    """A graph would read the old one for ever."""
+    after_move = SpectralNorm.after_move
+
+    def replacing(self: SpectralNorm) -> None:
+        self.u = self.u.clone()
+        after_move(self)
+
+    monkeypatch.setattr(SpectralNorm, "after_move", replacing)
+    setting = Setting("spectral", processes)
+    expected = tiny.digest(tiny.state(setting.play(setting.eager())))
+    assert tiny.digest(tiny.state(setting.play(setting.repeated()))) == expected
+    assert ["everything runs eagerly" in report for report in setting.reports] == [True]
+    assert "Change it in place" in setting.reports[0]
+
+
+def test_an_exact_turn_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting("mlp, dropout, clip", Processes(exact=True))
+    expected = tiny.digest(tiny.state(setting.play(setting.eager())))
+    add = Meter.add
+
+    def reading(self: Meter, player: str, terms: Terms) -> None:
+        terms.fake.sum().item()
+        add(self, player, terms)
+
+    monkeypatch.setattr(Meter, "add", reading)
+    assert tiny.digest(tiny.state(setting.play(setting.repeated()))) == expected
+    assert len(setting.reports) == 2
+
+
+def test_an_optimizer_that_knows_some_layers_only(processes: Processes) -> None:
+    """As after `begin_from_partial`: what is rehearsed leaves nothing behind for the others."""
+    setting = Setting("mlp, dropout, clip", processes)
+    begun = setting.play(setting.eager(), 1)
+    saved = {file: {k: t.clone() for k, t in own.items()} for file, own in begun.state().items()}
+    first = next(name for name, _ in begun.generator.network.named_parameters())
+    known = saved["generator_optimizer"]
+    saved["generator_optimizer"] = {k: t for k, t in known.items() if not k.startswith(f"{first}.")}
+    digests = []
+    for game in (setting.eager(), setting.repeated()):
+        game.load(saved, begun.images_seen)
+        digests.append(tiny.digest(tiny.state(setting.play(game, 2))))
+    assert digests[0] == digests[1]
 
 
 def test_a_number_that_is_no_tensor_is_noticed(monkeypatch: pytest.MonkeyPatch, processes: Processes) -> None:
@@ -232,6 +303,8 @@ def test_a_cuda_graph_makes_the_same_bits(name: str, exact: bool) -> None:
     assert not setting.reports
     assert tiny.digest(tiny.state(repeated)) == tiny.digest(tiny.state(eager))
     assert repeated.meter.read() == eager.meter.read()
+    assert isinstance(repeated.runner, Repeated)
+    assert set(repeated.runner.differences.values()) == {0.0}
 
 
 @pytest.mark.gpu
@@ -251,3 +324,7 @@ def test_what_cuda_cannot_capture_runs_eagerly(monkeypatch: pytest.MonkeyPatch) 
     setting.capture.optimizers = [player.optimizer for player in game.players.values()]  # type: ignore[attr-defined]
     assert tiny.digest(tiny.state(setting.play(game))) == expected
     assert len(setting.reports) == 2, setting.reports
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert all("captur" in report for report in setting.reports), setting.reports
+    assert isinstance(game.runner, Repeated)
+    assert set(game.runner.differences) == {"the average"}

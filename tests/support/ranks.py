@@ -148,6 +148,12 @@ def sharded(processes: Processes) -> dict[str, Any]:
             "eager": made(shard=True),
             "repeated": made(shard=True, runner=Repeated(Recorded(), processes, print)),
         }
+        looked_at = tiny.game(
+            processes, **options, microbatch=16, shard=True, runner=Repeated(Recorded(), processes, print)
+        )
+        for _ in range(4):  # a checkpoint after each update
+            tiny.state(tiny.play(looked_at, 1, data))
+        parts["looked at"] = looked_at
         half = tiny.play(tiny.game(processes, **options, microbatch=16, shard=True), 2, data)
         saved = processes.broadcast({file: dict(own) for file, own in half.state().items()})
         parts["resumed"] = tiny.game(processes, **options, microbatch=16, shard=True)

@@ -31,9 +31,14 @@ GARBAGE = -77
 class Recorded:
     """Captures by recording. `captured` counts the graphs, `played` how often they were played."""
 
+    tolerance = 0.0
+
     def __init__(self) -> None:
         self.captured = 0
         self.played = 0
+
+    def forget(self) -> None:
+        pass
 
     def warm_up(self, function: Function) -> None:
         function()
@@ -60,6 +65,8 @@ class _Recorder(TorchDispatchMode):
         self._calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
         self._own: dict[int, Tensor] = {}
         """By address: what was made while it recorded."""
+        self._given: dict[int, tuple[Tensor, int]] = {}
+        """By identity: tensors that were there before, with their addresses: a graph would go on to use these."""
         self._written: dict[int, tuple[Tensor, Tensor]] = {}
         """By address: what was there before, and is written; and what it was."""
 
@@ -76,6 +83,9 @@ class _Recorder(TorchDispatchMode):
                 if address not in self._own and address not in self._written:
                     everything = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())  # type: ignore[call-overload]
                     self._written[address] = (everything, everything.clone())
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and _address(leaf) not in self._own:
+                self._given[id(leaf)] = (leaf, _address(leaf))
         found = func(*args, **kwargs)
         made = [] if writes or views else [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
         # An operator without an alias in its schema may return what it was given (contiguous, to).
@@ -93,6 +103,8 @@ class _Recorder(TorchDispatchMode):
         self._spoil()
 
     def replay(self) -> None:
+        moved = [tensor for tensor, address in self._given.values() if _address(tensor) != address]
+        assert not moved, f"{len(moved)} tensors are elsewhere than where they were captured"
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             for func, args, kwargs, made in self._calls:
                 found = func(*args, **kwargs)
