@@ -8,13 +8,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from dist_gan.data.files import shown
 from dist_gan.data.items import stack
-from dist_gan.data.source import Choose, Dataset, Order, Resident
+from dist_gan.data.source import Choose, Dataset, Order, Resident, Size, Source, sides
 from dist_gan.errors import ConfigError
+from dist_gan.part import free
 from dist_gan.shapes import ImageShape
+
+
+class MappedSource(Source):
+    """A source whose images are in a `.npy` file, and are used as they are."""
+
+    size: Size = 64
+    """The side in pixels that its images have, or height x width: 48x64."""
+    channels: int = Field(3, ge=1, le=4)
+    """The channels that its images have: 1, 3 or 4."""
+    labels: bool = False
+    """Whether images have classes."""
+    resident_megabytes: int = free(1024, ge=0)
+    """Images that need less memory than this stay on the device; others stay in the file, which is mapped."""
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(self.channels, *sides(self.size))
+
+    @property
+    def has_labels(self) -> bool:
+        return self.labels
 
 
 class Mapped(Dataset):

@@ -5,21 +5,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dist_gan.data.durable import BLOCK, block_hashes, read_json, stamp, write_json
 from dist_gan.data.fetch import data_root
 from dist_gan.data.files import expanded, shown
 from dist_gan.data.items import class_names_of, class_numbers
-from dist_gan.data.mapped import check_shape, mapped_array, mapped_images, opened
-from dist_gan.data.source import READING, Dataset, Reading, Size, Source, fingerprint, sides, throttled
+from dist_gan.data.mapped import MappedSource, check_shape, mapped_array, mapped_images, opened
+from dist_gan.data.source import READING, Dataset, Reading, fingerprint, throttled
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
 from dist_gan.shapes import ImageShape
 
 
-class Npy(Source):
+class Npy(MappedSource):
     """Images uint8 [M, H, W], [M, H, W, C] or [M, C, H, W] in one `.npy` file; C is 1, 3 or 4. They are used as they
     are.
 
@@ -30,24 +29,10 @@ class Npy(Source):
     name: Literal["npy"] = "npy"
     path: str = free(...)
     """The file. It may move between starts."""
-    size: Size = 64
-    """The side in pixels that its images have, or height x width: 48x64."""
-    channels: int = Field(3, ge=1, le=4)
-    """The channels that its images have: 1, 3 or 4."""
     labels: bool = False
     """Whether each image has a class: its number from 0 on, in `labels_path`."""
     labels_path: str = free("")
     """A `.npy` file of M integers; empty: `NAME-labels.npy` beside `NAME.npy`."""
-    resident_megabytes: int = free(1024, ge=0)
-    """Images that need less memory than this stay on the device; others stay in the file, which is mapped."""
-
-    @property
-    def shape(self) -> ImageShape:
-        return ImageShape(self.channels, *sides(self.size))
-
-    @property
-    def has_labels(self) -> bool:
-        return self.labels
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
         path = expanded(self.path)

@@ -13,12 +13,11 @@ from typing import IO, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from dist_gan.data.durable import BLOCK, read_json
 from dist_gan.data.files import expanded, shown
-from dist_gan.data.mapped import check_shape, mapped_array, opened, shared
-from dist_gan.data.source import READING, Dataset, Reading, Size, Source, fingerprint, sides, throttled
+from dist_gan.data.mapped import MappedSource, check_shape, mapped_array, opened, shared
+from dist_gan.data.source import READING, Dataset, Reading, fingerprint, throttled
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
 from dist_gan.shapes import ImageShape
@@ -30,7 +29,7 @@ SAMPLED = 16
 """How many blocks are checked each time a pack is opened: the first, the last, and evenly spaced ones."""
 
 
-class Packed(Source):
+class Packed(MappedSource):
     """What `python -m dist_gan.data pack` made: images as they are trained on, mapped into memory.
 
     The fingerprint is of the content of all images and labels, and was computed when the pack was made. Each start
@@ -40,22 +39,8 @@ class Packed(Source):
     name: Literal["packed"] = "packed"
     path: str = free(...)
     """The pack's folder. It may move between starts."""
-    size: Size = 64
-    """The side in pixels that its images have, or height x width: 48x64."""
-    channels: int = Field(3, ge=1)
-    """The channels that its images have."""
     labels: bool = False
     """Whether the classes in the pack are used."""
-    resident_megabytes: int = free(1024, ge=0)
-    """Images that need less memory than this stay on the device; others stay in the file, which is mapped."""
-
-    @property
-    def shape(self) -> ImageShape:
-        return ImageShape(self.channels, *sides(self.size))
-
-    @property
-    def has_labels(self) -> bool:
-        return self.labels
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
         path = expanded(self.path)

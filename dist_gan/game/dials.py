@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from dist_gan.game.turn import Turn
+from dist_gan.objective.augment import Augment
+from dist_gan.objective.followers import Followers, State
+from dist_gan.objective.objective import Due
 from dist_gan.optim.optimizers import Optimizer
+
+AUGMENT = "augment"
+"""The member that holds an augmentation's state."""
 
 
 class Dials:
@@ -51,3 +58,43 @@ class Rates:
         """As they are in that player's turn which begins at `images_seen`."""
         numbers = self._optimizers[player].numbers(images_seen)
         self._dials.fill({f"{player}/{name}": number for name, number in numbers.items()})
+
+
+class TurnNumbers:
+    """All numbers of a turn: of the player's optimizer, of penalties, of the augmentation."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        rates: Rates,
+        augment: Augment,
+        followers: Followers,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """`names`: of penalties, and of what else has a number in `dials`."""
+        self.rates = rates
+        self._augment = augment
+        self._followers = followers
+        self.dials = Dials([*names, *(f"{AUGMENT}.{name}" for name in augment.numbers(0))], device, dtype)
+
+    def fill(self, turn: Turn, images_seen: int) -> tuple[list[Due], State]:
+        """As they are in a turn that begins at `images_seen`. Returns the penalties that are due, and the
+        augmentation's state."""
+        self.rates.fill(turn.player, images_seen)
+        strengths, numbers = turn.strengths(images_seen), self._augment.numbers(images_seen)
+        if strengths or numbers:
+            self.dials.fill(strengths | {f"{AUGMENT}.{name}": value for name, value in numbers.items()})
+        state = self._followers.state_of
+        due = [
+            Due(name, penalty, self.dials[name], state(name), turn.bits_of[name])
+            for name, penalty in turn.penalties.items()
+            if strengths[name]
+        ]
+        return due, {**state(AUGMENT), **{name: self.dials[f"{AUGMENT}.{name}"] for name in numbers}}
+
+    def logged(self, images_seen: int) -> dict[str, float]:
+        """The augmentation's numbers that are logged, such as its strength. It waits for the device."""
+        state = self._followers.state_of(AUGMENT)
+        followed = {n: v.item() for n, v in state.items() if n in self._augment.logged and v.numel() == 1}
+        return followed | self._augment.numbers(images_seen)

@@ -13,8 +13,8 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import reduction_for
 from dist_gan.distributed.shards import Owners
 from dist_gan.distributed.traffic import purpose
-from dist_gan.game.dials import Dials, Rates
-from dist_gan.game.gradients import AUGMENT, Gradients
+from dist_gan.game.dials import AUGMENT, Rates, TurnNumbers
+from dist_gan.game.gradients import Gradients
 from dist_gan.game.meter import G_PENALTY, SCALARS, Meter, Scalar
 from dist_gan.game.player import Player, own_move_in
 from dist_gan.game.purity import PurityGuard
@@ -22,9 +22,9 @@ from dist_gan.game.speed import Eager, Part, Runner, undone
 from dist_gan.game.states import NetworkState, OptimizerState, ScalerState
 from dist_gan.game.turn import MOVERS, Mover, Turn, alone_of, turns_of
 from dist_gan.networks.base import Networks
-from dist_gan.objective.augment import NOTHING, Augment, NoAugment
-from dist_gan.objective.followers import Followers, State
-from dist_gan.objective.objective import Due, Objective, Terms
+from dist_gan.objective.augment import Augment, NoAugment
+from dist_gan.objective.followers import Followers
+from dist_gan.objective.objective import Objective, Terms
 from dist_gan.optim.ema import EMA, Average, by_name
 from dist_gan.optim.optimizers import Optimizer
 from dist_gan.part import Stateful
@@ -91,7 +91,6 @@ class Game:
         self.objective = objective
         self.augment: Augment = augment or NoAugment()
         owners = Owners(processes) if shard and processes.count > 1 else None
-        sharing = processes if owners else None
         self.sharded = owners is not None
         self.averages = {
             name: Average(each, networks.generator, seed, batch_multiple, owners) for name, each in by_name(ema).items()
@@ -104,13 +103,14 @@ class Game:
         self.images_seen = 0
 
         named = {f"penalty-{i}-{p.name}": p for i, p in enumerate(objective.penalties)}
-        changing = [f"{AUGMENT}.{name}" for name in self.augment.numbers(0)]
-        self.dials = Dials([*named, *self.averages, *changing], processes.device, processes.dtype)
         optimizers: dict[str, Optimizer] = {
             "D": discriminator_optimizer.rescale(own_move_in(objective.penalties, "D", batch_size)),
             "G": generator_optimizer.rescale(own_move_in(objective.penalties, "G", self.images_per_update)),
         }
-        self.rates = Rates(optimizers, processes.device, processes.dtype)
+        rates = Rates(optimizers, processes.device, processes.dtype)
+        self.followers = Followers({AUGMENT: self.augment, **named}, processes)
+        names = [*named, *self.averages]
+        self.numbers = TurnNumbers(names, rates, self.augment, self.followers, processes.device, processes.dtype)
         largest = max(sum(p.numel() for p in network.parameters() if p.requires_grad) for network in networks)
         microbatches = batch_size // microbatch if microbatch else processes.count
         fixed = FixedPointSum(processes, microbatches, largest) if processes.exact else None
@@ -118,14 +118,13 @@ class Game:
         def player(network: Any, name: Mover) -> Player[Any]:
             flat, bf16 = self.runner.flat or shard, wire == "bf16"
             reduction = reduction_for(network, processes, batch_size, fixed, flat=flat, bf16=bf16)
-            return Player(network, optimizers[name], processes, reduction, self.rates.of(name), owners=owners)
+            return Player(network, optimizers[name], processes, reduction, rates.of(name), owners=owners)
 
         self.generator = player(networks.generator, "G")
         self.discriminator = player(networks.discriminator, "D")
         self.players: dict[Mover, Player[Any]] = {"D": self.discriminator, "G": self.generator}
         every: dict[Mover, int] = {"D": batch_size, "G": self.images_per_update}
         self.turns = turns_of(objective, networks, self.augment, named, every)
-        self.followers = Followers({AUGMENT: self.augment, **named}, processes)
         if any(turn.penalties for turn in self.turns.values() if turn.player == "G"):
             scalars = (G_PENALTY, *scalars)
         self.meter = Meter(processes, batch_size, (*SCALARS, *scalars), tuple(self.turns))
@@ -140,7 +139,6 @@ class Game:
             microbatch=microbatch or batch_size // processes.count,
         )
         self.watch = watch
-        self._augment_state: State = NOTHING
         self._skipped_by_G = torch.zeros_like(self.generator.skipped)
         self._moves_so_far = self._moves()
         self._guard = None if guard == "never" else PurityGuard(networks)
@@ -149,8 +147,8 @@ class Game:
             "generator": NetworkState(networks.generator),
             "discriminator": NetworkState(networks.discriminator),
             **self.averages,
-            "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator, sharing),
-            "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator, sharing),
+            "generator_optimizer": OptimizerState(self.generator.optimizer, networks.generator, owners),
+            "discriminator_optimizer": OptimizerState(self.discriminator.optimizer, networks.discriminator, owners),
             "scaler": ScalerState(processes.scaler),
             **self.followers.members,
         }
@@ -169,7 +167,7 @@ class Game:
             self._guard = None
         self.images_seen += self.images_per_update
         between = (self.images_seen, self.images_per_update)
-        self.dials.fill({name: average.recipe.weight(*between) for name, average in self.averages.items()})
+        self.numbers.dials.fill({name: each.recipe.weight(*between) for name, each in self.averages.items()})
         for average in self.averages.values():
             average.release()
         self.runner.run("the average", self._follow, self._tensors)
@@ -178,8 +176,8 @@ class Game:
     def play(self, turn: Turn, batch: Batch, images_seen: int) -> None:
         """One player's turn: its gradients over all microbatches of all processes, then its move."""
         mover = self.players[turn.player]
-        due = self._set_dials(turn, images_seen)
-        state, held = self._augment_state, self.runner.hold(batch)
+        due, state = self.numbers.fill(turn, images_seen)
+        held = self.runner.hold(batch)
         observing = self.gradients.observers(turn, due)
         last: list[Terms] = []
 
@@ -259,12 +257,6 @@ class Game:
         """The learning rates of the next update, by player, for logs."""
         return {name: player.recipe.rate(self.images_seen) for name, player in self.players.items()}
 
-    def augment_numbers(self) -> dict[str, float]:
-        """The numbers of the augmentation that are logged, such as its strength. It waits for the device."""
-        state = self.followers.state_of(AUGMENT)
-        followed = {n: v.item() for n, v in state.items() if n in self.augment.logged and v.numel() == 1}
-        return followed | self.augment.numbers(self.images_seen)
-
     def _moves(self) -> int:
         return self.generator.moves + self.discriminator.moves
 
@@ -292,7 +284,7 @@ class Game:
 
     def _follow(self) -> None:
         for name, average in self.averages.items():
-            average.follow(self.dials[name] * (1 - self._skipped_by_G))
+            average.follow(self.numbers.dials[name] * (1 - self._skipped_by_G))
 
     def _tensors(self) -> list[Tensor]:
         """All tensors that turns and averages change. They are the same ones until another state is loaded."""
@@ -309,18 +301,3 @@ class Game:
         begins = {"D": self.images_seen + number * self.batch_size, "G": self.images_seen}
         turns = [(self.turns.get(name), begins[p]) for p in players for name in (p, alone_of(p))]
         return [(turn, begin) for turn, begin in turns if turn and turn.takes_place(begin)]
-
-    def _set_dials(self, turn: Turn, images_seen: int) -> list[Due]:
-        """Fill in the numbers of this turn; returns the penalties that are due."""
-        self.rates.fill(turn.player, images_seen)
-        strengths = turn.strengths(images_seen)
-        changing = {f"{AUGMENT}.{name}": value for name, value in self.augment.numbers(images_seen).items()}
-        if strengths or changing:
-            self.dials.fill(strengths | changing)
-        numbers = {name.removeprefix(f"{AUGMENT}."): self.dials[name] for name in changing}
-        self._augment_state = {**self.followers.state_of(AUGMENT), **numbers}
-        return [
-            Due(name, penalty, self.dials[name], self.followers.state_of(name), turn.bits_of[name])
-            for name, penalty in turn.penalties.items()
-            if strengths[name]
-        ]

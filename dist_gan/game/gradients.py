@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dist_gan.data.source import Batch
 from dist_gan.distributed.processes import Processes
+from dist_gan.game.dials import AUGMENT
 from dist_gan.game.meter import Meter
 from dist_gan.game.player import Player
 from dist_gan.game.turn import Mover, Turn
@@ -15,9 +16,6 @@ from dist_gan.objective.augment import Augment
 from dist_gan.objective.followers import Followers, State
 from dist_gan.objective.objective import Bits, Due, Microbatch, Objective, Terms, latents_and_noise
 from dist_gan.randomness import Purpose, draw
-
-AUGMENT = "augment"
-"""The member that holds an augmentation's state."""
 
 
 class Gradients:

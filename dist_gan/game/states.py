@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dist_gan.distributed.processes import Processes
+from dist_gan.distributed.shards import Owners
 from dist_gan.distributed.traffic import purpose
 
 
@@ -27,13 +28,11 @@ class NetworkState:
 class OptimizerState:
     """The state of an optimizer, by parameter name; empty before the first move."""
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, network: nn.Module, processes: Processes | None = None
-    ) -> None:
-        """`processes`: those over which it is sharded."""
+    def __init__(self, optimizer: torch.optim.Optimizer, network: nn.Module, owners: Owners | None = None) -> None:
+        """`owners`: those over which it is sharded."""
         self.optimizer = optimizer
         self.named = list(network.named_parameters())
-        self.processes = processes
+        self.processes = owners.processes if owners else None
 
     def state(self) -> dict[str, Tensor]:
         """`parameter's name.moment's name` -> tensor. Where it is sharded, all processes must call it, the first one

@@ -80,7 +80,7 @@ class Metrics(Event):
         metrics["images_per_second"] = (seen - before) / (now - then)
         metrics |= {f"{player}/learning_rate": rate for player, rate in game.learning_rates().items()}
         averages = game.averages.items()
-        metrics |= {f"augment/{name}": value for name, value in game.augment_numbers().items()}
+        metrics |= {f"augment/{name}": value for name, value in game.numbers.logged(seen).items()}
         metrics |= {f"{name.upper()}/half_life_images": each.recipe.half_life(seen) for name, each in averages}
         if game.processes.scaler is not None:
             metrics["fp16_scale"] = game.processes.scaler.get_scale()

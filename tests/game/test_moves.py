@@ -55,7 +55,7 @@ def test_its_numbers_are_those_of_the_turn(double: Processes) -> None:
     found: list[tuple[str, dict[str, float]]] = []
 
     def watch(turn: str, player: Any, terms: Any) -> None:
-        found.append((turn, {name: number.item() for name, number in game.rates.of(turn).items()}))
+        found.append((turn, {name: number.item() for name, number in game.numbers.rates.of(turn).items()}))
 
     game = tiny.game(double, optimizer=optimizer, discriminator_turns=2, watch=watch)
     tiny.play(game, 2)

@@ -8,46 +8,18 @@ import torch
 from torch import Tensor
 
 from dist_gan.distributed.processes import Processes
-from dist_gan.game.compiled import CompiledNetworks
 from dist_gan.game.cuda_graphs import CudaCapture
 from dist_gan.game.dials import Dials
 from dist_gan.game.game import Game
 from dist_gan.game.meter import Meter
-from dist_gan.game.speed import Capture, Function, Repeated
+from dist_gan.game.speed import Function, Repeated
 from dist_gan.networks.layers import SpectralNorm
-from dist_gan.objective import looking
 from dist_gan.objective.losses import Relativistic
 from dist_gan.objective.objective import Objective, Terms
 from dist_gan.optim.ema import EMA
-from tests.game.test_turn_is_tensors import CASES
 from tests.support import tiny
 from tests.support.recorded import Recorded
-
-REPEATABLE = {name: options for name, options in CASES.items() if "rmsprop" not in name}
-UPDATES = 6
-
-
-class Setting:
-    """A game of one of the cases, whose turns are captured."""
-
-    def __init__(self, name: str, processes: Processes, capture: Capture | None = None) -> None:
-        self.data = CASES[name].get("data", tiny.DATA)
-        self.options = {**({"microbatch": 16} if processes.exact else {}), **CASES[name]}
-        self.processes = processes
-        self.recorded = Recorded()
-        self.capture = capture or self.recorded
-        self.reports: list[str] = []
-
-    def eager(self) -> Game:
-        return tiny.game(self.processes, **self.options)
-
-    def repeated(self) -> Game:
-        return tiny.game(
-            self.processes, **self.options, runner=Repeated(self.capture, self.processes, self.reports.append)
-        )
-
-    def play(self, game: Game, updates: int = UPDATES) -> Game:
-        return tiny.play(game, updates, self.data)
+from tests.support.repeating import REPEATABLE, UPDATES, Setting, read_back
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["fp32", "exact"])
@@ -201,13 +173,7 @@ def test_a_buffer_that_is_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch, p
 def test_an_exact_turn_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting("mlp, dropout, clip", Processes(exact=True))
     expected = tiny.digest(tiny.state(setting.play(setting.eager())))
-    add = Meter.add
-
-    def reading(self: Meter, player: str, terms: Terms) -> None:
-        terms.fake.sum().item()
-        add(self, player, terms)
-
-    monkeypatch.setattr(Meter, "add", reading)
+    read_back(monkeypatch)
     assert tiny.digest(tiny.state(setting.play(setting.repeated()))) == expected
     assert len(setting.reports) == 2
 
@@ -237,94 +203,3 @@ def test_a_number_that_is_no_tensor_is_noticed(monkeypatch: pytest.MonkeyPatch, 
     # A new tensor for each value, as a number in Python would be for each update.
     monkeypatch.setattr(Dials, "__getitem__", lambda self, name: torch.full((), self._numbers[name]))
     assert tiny.digest(tiny.state(tiny.play(repeated, 4))) != tiny.digest(tiny.state(tiny.play(eager, 4)))
-
-
-# Compiled networks, by the backend that differentiates as inductor does and compiles nothing
-
-
-@pytest.mark.parametrize("name", ["dcgan, all penalties", "penalties alone", "differences", "stylegan2", "labels"])
-def test_compiled_networks_lose_no_penalty(name: str) -> None:
-    torch._dynamo.reset()
-    setting = Setting(name, Processes())
-    eager, game = setting.play(setting.eager()), setting.eager()
-    capture = CompiledNetworks([game.generator.network, game.discriminator.network], backend="aot_eager")
-    game.runner = Repeated(capture, setting.processes, setting.reports.append)
-    setting.play(game)
-    assert not setting.reports
-    assert tiny.difference(tiny.state(game), tiny.state(eager)) < 1e-6
-    without = tiny.state(setting.play(tiny.game(setting.processes, **{**setting.options, "objective": None})))
-    weights = {key: tensor for key, tensor in tiny.state(eager).items() if key.startswith("discriminator/")}
-    assert (tiny.difference({key: without[key] for key in weights}, weights) > 1e-3) == (name != "labels")
-
-
-def test_a_penalty_through_a_compiled_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch refuses it, or (2.11 to 2.13) loses the penalty's gradient without a word: then the move is another one."""
-    torch._dynamo.reset()
-    monkeypatch.setattr(looking, "uncompiled", lambda network: network)
-    setting = Setting("dcgan, all penalties", Processes())
-    eager, game = setting.play(setting.eager()), setting.eager()
-    capture = CompiledNetworks([game.generator.network, game.discriminator.network], backend="aot_eager")
-    game.runner = Repeated(capture, setting.processes, setting.reports.append)
-    setting.play(game)
-    assert ["D's turn, with penalty-0-r1" in report for report in setting.reports] == [True]
-    assert tiny.difference(tiny.state(game), tiny.state(eager)) < 1e-6
-
-
-def test_compiled_networks_are_called(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch._dynamo.reset()
-    calls: list[str] = []
-
-    def backend(module: Any, inputs: Any) -> Any:
-        calls.append("compiled")
-        return module.forward
-
-    game = tiny.game(processes)
-    game.runner = Repeated(
-        CompiledNetworks([game.generator.network, game.discriminator.network], backend=backend),  # type: ignore[arg-type]
-        processes,
-        calls.append,
-    )
-    tiny.play(game, 2)
-    assert set(calls) == {"compiled"}
-    assert game.generator.network._compiled_call_impl is None, "everywhere else they are as they were"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
-@pytest.mark.parametrize("exact", [False, True], ids=["fp32", "exact"])
-@pytest.mark.parametrize("name", REPEATABLE)
-def test_a_cuda_graph_makes_the_same_bits(name: str, exact: bool) -> None:
-    processes = Processes(exact=exact)
-    capture = CudaCapture(processes.device)
-    setting = Setting(name, processes, capture)
-    eager, repeated = setting.play(setting.eager()), setting.repeated()
-    capture.optimizers = [player.optimizer for player in repeated.players.values()]
-    setting.play(repeated)
-    assert not setting.reports
-    assert tiny.digest(tiny.state(repeated)) == tiny.digest(tiny.state(eager))
-    assert repeated.meter.read() == eager.meter.read()
-    assert isinstance(repeated.runner, Repeated)
-    assert set(repeated.runner.differences.values()) == {0.0}
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU (make gpu)")
-def test_what_cuda_cannot_capture_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes = Processes()
-    setting = Setting("mlp, dropout, clip", processes, CudaCapture(processes.device))
-    expected = tiny.digest(tiny.state(setting.play(setting.eager())))
-    add = Meter.add
-
-    def reading(self: Meter, player: str, terms: Terms) -> None:
-        terms.fake.sum().item()
-        add(self, player, terms)
-
-    monkeypatch.setattr(Meter, "add", reading)
-    game = setting.repeated()
-    setting.capture.optimizers = [player.optimizer for player in game.players.values()]  # type: ignore[attr-defined]
-    assert tiny.digest(tiny.state(setting.play(game))) == expected
-    assert len(setting.reports) == 2, setting.reports
-    assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    assert all("captur" in report for report in setting.reports), setting.reports
-    assert isinstance(game.runner, Repeated)
-    assert set(game.runner.differences) == {"the average"}

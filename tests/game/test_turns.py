@@ -36,7 +36,7 @@ def test_a_lazy_penalty_keeps_its_mean_strength(processes: Processes, discrimina
     for images_seen in range(0, 100 * tiny.BATCH, game.images_per_update):
         turns = discriminator_turns if player == "D" else 1
         for turn in range(turns):
-            due = game._set_dials(game.turns[player], images_seen + turn * tiny.BATCH)  # type: ignore[index]
+            due, _ = game.numbers.fill(game.turns[player], images_seen + turn * tiny.BATCH)
             strengths.append(due[0].factor.item() if due else 0.0)
     assert sum(strengths) / len(strengths) == pytest.approx(0.5)
     assert 0.0 in strengths
