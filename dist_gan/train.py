@@ -12,7 +12,10 @@ if __name__ == "__main__" and not __package__:
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from dist_gan.console import say_early
+from dist_gan.distributed.warning import keep_warning
 
+if __name__ == "__main__":
+    keep_warning()
 QUIET = {"-h", "--help", "--print-config"}
 if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and not QUIET & set(sys.argv):
     say_early("loading torch")  # it takes seconds, and a person should see that something happens

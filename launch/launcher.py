@@ -2,6 +2,8 @@
 
 - SIGTERM, SIGINT and SIGUSR1 are passed on to the ranks, which save and end; then this ends. accelerate itself would be
   ended by SIGUSR1 and leave orphans, and after a SIGTERM it would kill ranks that still save after 30 seconds.
+- Where SIGUSR1 was ignored (slurm/common.sh), one that comes during the start waits for the ranks, and in them until
+  they can answer it.
 - When a rank has failed, the others have a few seconds to name it. accelerate would wait 30 seconds for a stopped one.
 - The exit code is that of the failed rank, with one line at most. accelerate would return 1 and show a traceback.
 - Nodes that have ended cleanly do not report that they lost the head node's store, which closes first. torch would show
@@ -31,12 +33,15 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is impo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone that this file is in, installed or not
 from dist_gan.distributed.timing import LAUNCHER_SECONDS, SLACK
+from dist_gan.distributed.warning import WARNING, keep_warning
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT)
 UNUSABLE, NOT_MET = 2, 6
 """Exit codes, as in dist_gan/errors.py: a mistake in the launch; another process is not there."""
 waiting: deque[int] = deque()
 """Signals to be passed on as soon as the ranks are started."""
+early: set[signal.Signals] = set()
+"""Signals that wait for the ranks, instead of ending this."""
 begun, there = threading.Event(), threading.Event()
 """`begun`: the nodes have met, and the ranks are about to start. `there`: the ranks are started."""
 
@@ -54,9 +59,12 @@ class Nodes(NamedTuple):
 
 def main() -> int:
     """Launch as the command line says; returns the exit code of the rank that failed first, or 0."""
+    if keep_warning():
+        early.update(WARNING)
     for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as with nohup; the ranks inherit it
+        if signal.getsignal(number) != signal.SIG_IGN or number in early:  # ignored: as with nohup; the ranks inherit it
             signal.signal(number, answer)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
     if sys.stdout.isatty():
         print("launching", flush=True)  # what follows takes seconds, and a person should see that something happens
     from accelerate.commands.launch import launch_command, launch_command_parser
@@ -78,7 +86,9 @@ def main() -> int:
     thread = threading.Thread(
         target=lambda: codes.append(launch(lambda: launch_command(arguments), nodes)), daemon=True
     )
+    signal.pthread_sigmask(signal.SIG_BLOCK, early)  # the ranks inherit it from the thread
     thread.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
     deadline = time.monotonic() + nodes.seconds
     while thread.is_alive():
         thread.join(0.2)  # signals are answered in between
@@ -132,8 +142,8 @@ def launch(action: Callable[[], object], nodes: Nodes) -> int:
 
 
 def answer(number: int, frame: FrameType | None) -> None:
-    """Pass a signal on to the ranks; before they are started, end."""
-    if not begun.is_set():
+    """Pass a signal on to the ranks; before they are started, end, unless it is one that waits for them."""
+    if not begun.is_set() and number not in early:
         end(128 + number, "")
     waiting.append(number)
     if there.is_set():

@@ -66,7 +66,8 @@ train() {
             "CPU: CPU_PROCESSES=N sbatch --gpus-per-node=0 ..."
         export ACCELERATE_USE_CPU=true
     fi
-    # SLURM signals every process of a step. Until the ranks handle USR1 it is ignored, so that it does not end the start.
+    # SLURM signals every process of a step. USR1 is ignored, so that it does not end the start; Python keeps it until the
+    # ranks can answer it (dist_gan/distributed/warning.py).
     local step=(srun --cpus-per-task="$SLURM_CPUS_PER_TASK" ${SRUN_OPTIONS[@]+"${SRUN_OPTIONS[@]}"})
     # shellcheck disable=SC2016  # SLURM_NODEID is expanded on each node
     local each_node='trap "" USR1; exec launch/multi_node.sh --rank "$SLURM_NODEID" "$@"' \

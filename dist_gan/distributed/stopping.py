@@ -13,6 +13,7 @@ import torch
 from dist_gan.distributed.processes import AGREEMENT, Processes
 from dist_gan.distributed.timing import AGREE_SECONDS
 from dist_gan.distributed.traffic import purpose
+from dist_gan.distributed.warning import WARNING
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
@@ -37,8 +38,8 @@ class Stopping:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside, SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C only ask to stop after an update; a second Ctrl-C ends
-        at once. Afterwards signals do what they did before. Outside the main thread nothing is changed: Python does
-        not allow it there."""
+        at once. One that `keep_warning` kept is answered now. Afterwards signals do what they did before. Outside the
+        main thread nothing is changed: Python does not allow it there."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -46,9 +47,11 @@ class Stopping:
         for number, handler in before.items():
             if handler is not None and (number != signal.SIGHUP or handler != signal.SIG_IGN):  # ignored: as with nohup
                 signal.signal(number, self._ask)
+        kept = signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNING) & WARNING
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, kept)
             for number, handler in before.items():
                 if handler is not None:  # one that Python did not install cannot be put back, and was left in place
                     signal.signal(number, handler)

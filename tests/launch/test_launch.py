@@ -10,7 +10,7 @@ import pytest
 from tests.support.children import finished
 from tests.support.commands import ROOT
 from tests.support.launched import ENDLESS, begun, done, free_port, started, status
-from tests.support.runs import SMALL
+from tests.support.runs import SMALL, wait_for
 
 SCRIPTS = [
     *sorted(ROOT.glob("launch/*.sh")),
@@ -128,3 +128,25 @@ def test_two_nodes_stop_together_by_a_signal_to_one(tmp_path: Path) -> None:
     assert (head.returncode, second.returncode, error, others) == (0, 0, "", ("", ""))
     assert "processes   2 processes, batch 64 = 2 x 32" in out
     assert (status(tmp_path / "a")["state"], status(tmp_path / "a")["processes"]) == ("stopped", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_warning_during_the_start_is_answered_after_the_first_updates(tmp_path: Path, count: int) -> None:
+    """Sent once, to all that the command has started then, as by SLURM, whose script begins with the signal ignored."""
+    ignoring = ["bash", "-c", 'trap "" USR1; exec "$@"', "bash"]
+    with started(tmp_path, "local.sh", "-n", str(count), *ENDLESS, "run=a", inside=ignoring) as command:
+        wait_for(lambda: takes_warnings(command.pid))
+        for process in (psutil.Process(command.pid), *psutil.Process(command.pid).children(recursive=True)):
+            process.send_signal(signal.SIGUSR1)
+        assert not (tmp_path / "a").exists()
+        out, error = command.communicate(timeout=120)
+    assert (command.returncode, error) == (0, ""), out
+    assert (status(tmp_path / "a")["state"], status(tmp_path / "a")["reason"]) == ("stopped", "signal 10")
+    assert 0 < status(tmp_path / "a")["images_seen"] < 100_000
+
+
+def takes_warnings(process: int) -> bool:
+    """Whether it no longer ignores SIGUSR1: it has a handler, or blocks it."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return any(int(fields[name], 16) >> signal.SIGUSR1 - 1 & 1 for name in ("SigBlk", "SigCgt"))

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 TRAIN, PREEMPTIBLE, SWEEP = (f"slurm/{name}.sbatch" for name in ("train", "preemptible", "sweep"))
 INSIDE = {"PYTHONPATH": f"{ROOT / 'tests/support/inside'}:{ROOT}"}
 ELSEWHERE = "--exclude=node1,node5"
-PATIENCE = 420
-"""Seconds for a job that is stopped three times by its time limit."""
+PATIENCE = 600
+"""Seconds for a job that is stopped twice by its time limit."""
 
 
 class Brake:
@@ -66,7 +66,7 @@ def brake(tmp_path: Path) -> Brake:
 
 @dataclass(frozen=True)
 class Limited:
-    """A job with a time limit of a minute, whose first three attempts get nowhere near the end in that time."""
+    """A job with a time limit of two minutes, whose first two attempts get nowhere near the end in that time."""
 
     job: str
     folder: Path
@@ -77,10 +77,11 @@ class Limited:
 @pytest.fixture(scope="module")
 def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Limited:
     folder = tmp_path_factory.mktemp("limited") / "a"
-    # SLURM looks at limits every 30 s, and warns a job whose end is nearer than that: this comes 25 to 55 s after the
-    # start. With less than 5 s, a look that is late finds a job beyond its limit, and kills it without a warning.
-    options = ["--nodelist=node1", "--time=1", "--signal=USR1@5"]
-    slow = {**INSIDE, "DIST_GAN_SLOW": "3"}
+    # SLURM looks at limits every 30 s, and warns a job whose end is nearer than that: this comes 85 to 115 s after the
+    # start, when the step that prints the config has ended on a slow machine too. With less than 5 s, a look that is
+    # late finds a job beyond its limit, and kills it without a warning.
+    options = ["--nodelist=node1", "--time=2", "--signal=USR1@5"]
+    slow = {**INSIDE, "DIST_GAN_SLOW": "2"}
     job = cluster.submit(*options, TRAIN, *Limited.config, f"run={folder}", CPU_PROCESSES="2", **slow)
     return Limited(job, folder)
 
@@ -283,13 +284,13 @@ def test_who_fails_is_tried_again_while_that_may_help(cluster: Cluster, failing:
 
 
 def test_a_job_goes_on_at_each_time_limit(cluster: Cluster, limited: Limited, tmp_path: Path) -> None:
-    """At the very image where it stopped, three times by itself, to the bits of a run that was never stopped."""
+    """At the very image where it stopped, twice by itself, to the bits of a run that was never stopped."""
     found = cluster.wait(limited.job, "COMPLETED", "FAILED", "TIMEOUT", seconds=PATIENCE)
     output = cluster.output(limited.job)
     assert found["JobState"] == "COMPLETED", output
     stops, starts = turns(output)
     assert stops == starts
-    assert len(stops) == int(found["Restarts"]) >= 3
+    assert len(stops) == int(found["Restarts"]) >= 2
     assert_whole(limited.folder, limited.images)
     done = finished([ROOT / "launch/local.sh", "-n", "2", *limited.config, f"run={tmp_path}/whole"])
     assert done.returncode == 0, done.stderr

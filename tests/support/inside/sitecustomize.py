@@ -1,7 +1,7 @@
 """What tests do to the ranks of a job, without a change of what they run: Python imports this file by itself.
 
 DIST_GAN_BRAKE=FILE: while FILE exists every update takes 100 ms longer.
-DIST_GAN_SLOW=3: so it is in the job's first three attempts.
+DIST_GAN_SLOW=2: so it is in the job's first two attempts.
 DIST_GAN_POISON=3,5: the job's first attempt fails in its third update, the second in its fifth, further ones do not.
 """
 
