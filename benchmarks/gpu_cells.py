@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from gpu_tools import ROOT, Numbers, State, call, differences, made_up, play, pytest, that_fits
+from gpu_evaluation import evaluated
+from gpu_tools import ROOT, Numbers, State, call, differences, made_up, newest, play, pytest, that_fits
 from measure import no_collection, synchronize, timed
 from subjects import config_of
 from torch.autograd import DeviceType
@@ -22,13 +23,13 @@ from dist_gan.data.source import Batch
 from dist_gan.distributed.numerics import preserved
 from dist_gan.distributed.processes import Processes
 from dist_gan.game.game import Game
-from dist_gan.run import checkpoint
 from dist_gan.run.build import game_of, stream_of
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SEED_RECIPES = ("mnist_mlp", "mnist_dcgan")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 PROFILED = ("dcgan64", "mnist_mlp", "cifar10_r3gan", "cifar10_stylegan2_ada")
+EVALUATED = ("dcgan64", "cifar10_r3gan")
 WARM = 5
 """Updates before anything is timed."""
 UPDATES = 12
@@ -53,6 +54,7 @@ class Plan:
             "speed": self._speeds,
             "profile": self._profile,
             "bench": self._bench,
+            "evaluation": self._evaluation,
             "command": self._command,
         }
 
@@ -97,6 +99,10 @@ class Plan:
         for networks, batch in (("dcgan64", 128), ("mlp", 64)):
             for precision in ("fp32", "tf32", "bf16"):
                 yield f"{networks}, {precision}", partial(self._beside_others, networks, batch, precision)
+
+    def _evaluation(self) -> Iterator[tuple[str, Cell]]:
+        for name in EVALUATED:
+            yield name, partial(self._evaluated, self._named(name, "fp32"))
 
     def _command(self) -> Iterator[tuple[str, Cell]]:
         for name in SEED_RECIPES:
@@ -241,6 +247,10 @@ class Plan:
             "longest_kernels_us": {k[:100]: v for k, v in sorted(busy.items(), key=lambda item: -item[1])[:12]},
         }
 
+    def _evaluated(self, config: Config) -> Numbers:
+        game, _ = self._game(config)
+        return evaluated(game, config.data.open(game.processes.device), 32 if self.small else 10_000)
+
     def _beside_others(self, networks: str, batch: int, precision: str) -> Numbers:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "bench.json"
@@ -288,8 +298,3 @@ class Plan:
         if done.returncode:
             raise RuntimeError(f"train.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
         return str(done.stdout)
-
-
-def newest(run: Path) -> State:
-    """The tensors of a run's newest checkpoint."""
-    return dict(checkpoint.read(checkpoint.existing(run / "checkpoints")[-1]).tensors)

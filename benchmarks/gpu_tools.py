@@ -15,6 +15,7 @@ from dist_gan.config.schema import Config
 from dist_gan.data import Generated
 from dist_gan.data.source import Batch
 from dist_gan.game.game import Game
+from dist_gan.run import checkpoint
 
 ROOT = Path(__file__).parent.parent
 Numbers = dict[str, Any]
@@ -71,3 +72,8 @@ def pytest(marker: str) -> Numbers:
             "\n".join(line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))) or lines[-1]
         )
     return {"found": lines[-1]}
+
+
+def newest(run: Path) -> State:
+    """The tensors of a run's newest checkpoint."""
+    return dict(checkpoint.read(checkpoint.existing(run / "checkpoints")[-1]).tensors)

@@ -62,7 +62,9 @@ def main() -> int:
     if keep_warning():
         early.update(WARNING)
     for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN or number in early:  # ignored: as with nohup; the ranks inherit it
+        if (
+            signal.getsignal(number) != signal.SIG_IGN or number in early
+        ):  # ignored: as with nohup; the ranks inherit it
             signal.signal(number, answer)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
     if sys.stdout.isatty():

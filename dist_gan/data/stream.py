@@ -52,7 +52,7 @@ class Stream:
         self.dtype = dtype
         self.flip = flip
         self.fresh_every = fresh_every
-        self._permutation = lru_cache(maxsize=4)(self._permute)
+        self._permutation = lru_cache(maxsize=4 if fresh_every else 2)(self._permute)  # two passes at once, of each
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """This process's part of the global batch that starts at `images_seen`, and of all after it (endless)."""
@@ -88,7 +88,7 @@ class Stream:
         while start < ordinals.stop:
             epoch, position = divmod(start, count)
             taken = min(ordinals.stop - start, count - position)
-            parts.append(self._permutation(epoch)[position : position + taken])
+            parts.append(self._permutation(epoch)[position : position + taken].long())
             start += taken
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -96,4 +96,5 @@ class Stream:
         return (words(self.seed, Purpose.STACK, ordinals, k, self.device) * len(self.dataset)) >> 32
 
     def _permute(self, epoch: int) -> Tensor:
-        return permutation(self.seed, epoch, len(self.dataset)).to(self.device)
+        kept = torch.int32 if len(self.dataset) < 2**31 else torch.int64  # half of the memory, and of the way to a GPU
+        return permutation(self.seed, epoch, len(self.dataset)).to(self.device, kept)

@@ -34,15 +34,17 @@ def test_every_loop_does_what_dist_gan_does(tmp_path: Path) -> None:
 
 def test_make_gpu_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    words = ["--device", "cpu", "--small", "--seconds", "0.05", "--parts", "command", "--out", str(out)]
+    words = ["--device", "cpu", "--small", "--seconds", "0.05", "--parts", "command,evaluation", "--out", str(out)]
     known = {"resumed": {"tensors": 1, "unlike": 0, "largest": 0.0}, "mark": 7}
-    out.write_text(json.dumps({"cells": {"command: mnist_dcgan": known}}))
+    out.write_text(json.dumps({"cells": {"command: mnist_dcgan": known, "evaluation: dcgan64": known}}))
     code, printed = call("gpu.py", *words)
     assert code == 0, printed
     found = json.loads(out.read_text())
     assert found["cells"]["command: mnist_dcgan"] == known
     assert found["cells"]["command: mnist_mlp"]["resumed"]["unlike"] == 0
     assert "command: mnist_mlp: resumed to the bit" in printed
+    evaluated = found["cells"]["evaluation: cifar10_r3gan"]
+    assert evaluated["made_per_second"] > evaluated["made_and_seen_per_second"] > 0
 
 
 def test_a_part_that_is_not_there(tmp_path: Path) -> None:
