@@ -1,5 +1,6 @@
 """What is proved: configs whose networks are a few pixels large."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 from dist_gan.config.command_line import load
@@ -16,9 +17,11 @@ from tests.support.shrunk import shrunk
 
 BATCH = 192
 """Divisible by 1, 2, 3 and 4 processes, each in 1, 2 and 4 microbatches of full groups."""
+GROUP = 4
+"""Samples of a full group, at most, also where penalties see a share of a batch."""
 LARGE_BATCH = 256
 MLP_SMALL = MLP(latent=6, width=4)
-DCGAN_SMALL = DCGAN(latent=6, width=4, group=4)
+DCGAN_SMALL = DCGAN(latent=6, width=4, group=GROUP)
 ALL_PENALTIES = Objective(penalties=(R1(), R2(), WGANGP()))
 
 PENALTIES = (R1(every=2 * BATCH), R1(every=2 * BATCH, alone=True), R2(), WGANGP(), ApproximateR1(), Centering())
@@ -26,7 +29,7 @@ PENALTIES = (R1(every=2 * BATCH), R1(every=2 * BATCH, alone=True), R2(), WGANGP(
 
 def cases() -> dict[str, Config]:
     """By name."""
-    found = {f"configs/{path.name}": shrunk(load(path), BATCH) for path in sorted((ROOT / "configs").glob("*.yaml"))}
+    found = {f"configs/{path.name}": _shipped(path) for path in sorted((ROOT / "configs").glob("*.yaml"))}
     for kind in get_args(get_args(AnyLoss)[0]):
         found[f"mlp, {kind().name}"] = _case(MLP_SMALL, Objective(loss=kind()))
     for penalty in PENALTIES:
@@ -43,6 +46,14 @@ def cases() -> dict[str, Config]:
     for optimizer in (AdamW(clip=1), SGD(momentum=0.9, nesterov=True, clip=1)):
         found[f"mlp, {optimizer.name}"] = _moved_by(optimizer)
     return found | _own()
+
+
+def _shipped(path: Path) -> Config:
+    config = shrunk(load(path), BATCH)
+    times = config.batch_multiple // GROUP
+    if times < 2:
+        return config
+    return config.model_copy(update={"networks": config.networks.model_copy(update={"group": GROUP // times})})
 
 
 def large_cases(count: int) -> dict[str, Config]:
