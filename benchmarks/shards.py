@@ -1,4 +1,4 @@
-"""What `shard=true` saves: the memory of each process of this launch.
+"""What `shard=true` saves: the memory of each process of this launch, between updates and at its peaks. Linux only.
 
 torchrun --nproc-per-node 4 benchmarks/shards.py [--width 256] [--shard]
 """
@@ -7,6 +7,7 @@ import argparse
 import ctypes
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ from dist_gan.networks import DCGAN
 from dist_gan.run.build import game_of, stream_of
 
 MIB = 2**20
+RESIDENT = ("resident between updates", "at most in an update", "at most at a checkpoint")
+"""Above what the process had before."""
 
 
 def main() -> None:
@@ -35,11 +38,11 @@ def main() -> None:
     ranks = measured(processes, asked.width, shard=asked.shard)
     if processes.is_first:
         table = Table(title=f"DCGAN of width {asked.width} at 32x32, {processes.count} processes: MiB of each process")
-        for heading in ("shard", "parameters", "optimizers' states", "average", "more resident after three updates"):
+        for heading in ("shard", "parameters", "optimizers' states", "average", *RESIDENT):
             table.add_column(heading, justify="right")
         columns = zip(*ranks, strict=True)
         table.add_row(str(asked.shard).lower(), *(_range([each / MIB for each in one]) for one in columns))
-        Console(width=120).print(table)
+        Console(width=150).print(table)
     leave(0)
 
 
@@ -55,9 +58,31 @@ def measured(processes: Processes, width: int, *, shard: bool) -> list[list[int]
     before = resident()
     game = game_of(config, processes, dataset)
     batches = stream_of(config, processes, dataset).batches(0)
+    game.warm_up_reduction(batches)
     for _ in range(3):
         game.update(batches)
-    return processes.gather([*held(game), resident() - before])
+    between = resident()
+    update = at_most(lambda: game.update(batches))
+    checkpoint = at_most(lambda: taken(game))
+    game.update(batches)  # what was restored for the checkpoint is given up
+    return processes.gather([*held(game), *(each - before for each in (between, update, checkpoint))])
+
+
+def taken(game: Game) -> None:
+    """What a checkpoint does before training goes on: rank 0 copies the state."""
+    state = game.state() if game.processes.is_first or game.sharded else {}
+    if game.processes.is_first:
+        copied = [tensor.detach().to("cpu", copy=True) for own in state.values() for tensor in own.values()]
+        del copied
+
+
+def at_most(action: Callable[[], object]) -> int:
+    """The largest number of bytes that were resident meanwhile."""
+    resident()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    action()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def held(game: Game) -> list[int]:

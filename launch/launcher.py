@@ -154,8 +154,11 @@ def answer(number: int, frame: FrameType | None) -> None:
 
 def pass_on() -> None:
     """Send waiting signals to the ranks. Each has a session of its own, so the terminal's signals do not reach it."""
-    while waiting:
-        number = waiting.popleft()
+    while True:
+        try:
+            number = waiting.popleft()
+        except IndexError:  # all are passed on: here, or meanwhile by the handler or the thread
+            return
         for rank in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 rank.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)

@@ -15,6 +15,7 @@ def mistakes(config: Any, world: int) -> list[str]:
         *config.networks.mistakes(config.data.shape),
         *_of_the_launch(config, world),
         *_of_the_speed(config),
+        *_of_shards(config),
         *_of_labels(config),
         *_of_the_objective(config),
         *evaluation_mistakes(config),
@@ -53,6 +54,20 @@ def _of_the_speed(config: Any) -> list[str]:
         found.append(f"wire: bf16 is for gradients in float32, and precision={config.precision} has others")
     if config.speed == "compile" and config.exact:
         found.append("speed: compile rounds in another way than exact=true promises. Use speed=auto, or exact=false")
+    return found
+
+
+def _of_shards(config: Any) -> list[str]:
+    found = []
+    for name in ("generator_optimizer", "discriminator_optimizer") if config.shard else ():
+        if not getattr(config, name).separate:
+            found.append(
+                f"shard: each process moves some of the parameters, and {name} ({getattr(config, name).name}) may look "
+                "at all of them together. Use shard=false; or, if it moves each by itself, state `separate = True` in "
+                "its class"
+            )
+    if config.shard and config.precision == "fp16":
+        found.append("shard: the loss scale of fp16 follows all gradients of a process. Use precision=bf16")
     return found
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.traffic import purpose
-from dist_gan.errors import ConfigError
 
 ALIGNED = 64
 """Each tensor begins at a multiple of this many numbers, as if it had memory of its own: kernels are chosen by that."""
@@ -29,18 +28,9 @@ class Owners:
 class Shards:
     """Which of some parameters belong to which process, and one tensor in which all of them are."""
 
-    def __init__(self, owners: Owners, parameters: Sequence[Tensor], whose: str) -> None:
-        """The parameters' memory becomes a part of `flat`. `whose` they are is for messages.
-
-        Raises:
-            ConfigError: there are more processes than parameters.
-        """
+    def __init__(self, owners: Owners, parameters: Sequence[Tensor]) -> None:
+        """The parameters' memory becomes a part of `flat`. Where there are more processes, some have none."""
         processes = owners.processes
-        if len(parameters) < processes.count:
-            raise ConfigError(
-                f"shard: {whose} has {len(parameters)} parameters, and each of {processes.count} processes must keep "
-                "one. Use shard=false"
-            )
         self.processes = processes
         self.parameters = parameters
         self.owners = _balanced([parameter.numel() for parameter in parameters], owners.loads)
@@ -67,6 +57,7 @@ class Shards:
             works = [
                 torch.distributed.broadcast(self._part(process), process, async_op=True)
                 for process in range(self.processes.count)
+                if self._part(process).numel()
             ]
             for work in works:
                 assert work is not None
@@ -112,15 +103,10 @@ class Shards:
 
 
 def _balanced(sizes: Sequence[int], loads: list[int]) -> list[int]:
-    """An owner for each size: the largest first, each to whoever has the least; but everybody has one before they are
-    used up."""
+    """An owner for each size: the largest first, each to whoever has the least."""
     owners = [0] * len(sizes)
-    without = set(range(len(loads)))
-    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
-    for done, place in enumerate(order):
-        possible = without if len(order) - done <= len(without) else range(len(loads))
-        owner = min(possible, key=lambda process: (loads[process], process))
+    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
+        owner = min(range(len(loads)), key=lambda process: (loads[process], process))
         owners[place] = owner
         loads[owner] += sizes[place]
-        without.discard(owner)
     return owners

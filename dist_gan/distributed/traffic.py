@@ -12,7 +12,8 @@ _purposes: list[str] = []
 
 
 class Collective(NamedTuple):
-    """One collective that this process took part in."""
+    """One collective that this process took part in. An all-reduce sends each number twice and is counted once; so are
+    the all-to-all and the all-gather of `Bf16Wire`, which are one together: the latter counts 0 bytes."""
 
     purpose: str
     operation: str

@@ -116,7 +116,7 @@ class Game:
         fixed = FixedPointSum(processes, microbatches, largest) if processes.exact else None
 
         def player(network: Any, name: Mover) -> Player[Any]:
-            flat, bf16 = self.runner.flat or shard, wire == "bf16"
+            flat, bf16 = self.runner.flat, wire == "bf16"
             reduction = reduction_for(network, processes, batch_size, fixed, flat=flat, bf16=bf16)
             return Player(network, optimizers[name], processes, reduction, rates.of(name), owners=owners)
 
@@ -159,6 +159,8 @@ class Game:
         All batches are read before the first move: if one cannot be read, the game is as the last update left it.
         """
         taken = [next(batches) for _ in range(self.discriminator_turns)]
+        for average in self.averages.values():
+            average.release()
         if self._guard and not self.runner.watched:
             self._rehearse(taken)
         with self._guard.watching() if self._guard and self.runner.watched else nullcontext():
@@ -168,8 +170,6 @@ class Game:
         self.images_seen += self.images_per_update
         between = (self.images_seen, self.images_per_update)
         self.numbers.dials.fill({name: each.recipe.weight(*between) for name, each in self.averages.items()})
-        for average in self.averages.values():
-            average.release()
         self.runner.run("the average", self._follow, self._tensors)
         self._moves_so_far = self._moves()
 

@@ -40,7 +40,7 @@ class Player(Generic[N]):
         self.parameters: list[Tensor] = list(moving.values())
         """Those that move: all but what was frozen before."""
         whose = "generator" if isinstance(network, Generator) else "discriminator"
-        self.shards = Shards(owners, self.parameters, whose) if owners else None
+        self.shards = Shards(owners, self.parameters) if owners else None
         own = {list(moving)[place] for place in self.shards.own} if self.shards else None
         self.optimizer = optimizer.assemble(moving, numbers, f"{whose}_optimizer", own)
         self.gradient_norm = torch.zeros((), device=processes.device, dtype=processes.dtype)

@@ -95,7 +95,7 @@ class Average:
         self._seed = seed
         self._measured_on = -(-MEASURED // batch_multiple) * batch_multiple
         parameters: list[Tensor] = list(self.network.parameters())
-        self._shards = Shards(owners, parameters, "the average") if owners else None
+        self._shards = Shards(owners, parameters) if owners else None
         own = self._shards.own if self._shards else range(len(parameters))
         self._weights = [parameters[place] for place in own]
         sources: list[Tensor] = list(generator.parameters())
@@ -121,7 +121,8 @@ class Average:
             both = [_both(pair) for pair in averaged]
             weights, sources = weights + [own for own, _ in both], sources + [other for _, other in both]
         # One pass over memory, where the arithmetic written out is three; exact at the weights 0 and 1.
-        torch._foreach_lerp_(weights, sources, [weight] * len(weights))
+        if weights:
+            torch._foreach_lerp_(weights, sources, [weight] * len(weights))
         for pair in self._buffers["copy"]:
             own, other = _both(pair)
             own.copy_(other)

@@ -29,6 +29,9 @@ class Optimizer(Part):
     """Whether what `build` returns leaves everything as it was where its attribute `found_inf` is 1, as torch's fused
     Adam does. For others `step` takes care of it, for the price of a copy of the weights; what such an optimizer
     creates in its first step then starts from zero gradients if that step is skipped."""
+    separate: ClassVar[bool] = False
+    """Whether each parameter is moved by its own gradient and state alone, whatever the others are. `shard` needs it:
+    each process then moves some of them."""
 
     learning_rate: float = Field(2e-4, gt=0)
     """Step size, before the schedule's factor."""
@@ -68,13 +71,17 @@ class Optimizer(Part):
             named: parameters by name.
             numbers: a [] tensor for each of `self.numbers`, refilled before each turn.
             key: the config's key of this optimizer, for messages.
-            own: the names of those that it moves; None: all.
+            own: the names of those that it moves, perhaps none; None: all.
 
         Raises:
             ConfigError: a pattern of `factors` is never the first that fits, or what is built has several groups.
         """
         moved = {name: parameter for name, parameter in named.items() if own is None or name in own}
-        optimizer = self.build_with(list(moved.values()), numbers)
+        # torch builds nothing that moves nothing, so something else is there until it is built.
+        optimizer = self.build_with(list(moved.values()) or [torch.zeros_like(numbers[RATE])], numbers)
+        if not moved:
+            for group in optimizer.param_groups:
+                group["params"] = []
         if self.factors:
             if (groups := len(optimizer.param_groups)) != 1:
                 raise ConfigError(
@@ -123,6 +130,7 @@ class Optimizer(Part):
 
 class _Moments(Optimizer):
     skips: ClassVar[bool] = True
+    separate: ClassVar[bool] = True
 
     beta1: float = Field(0.5, ge=0, lt=1)
     """Decay of the first moment."""
@@ -216,6 +224,7 @@ class SGD(Optimizer):
     """Gradient descent with momentum (Polyak 1964; Nesterov 1983)."""
 
     skips: ClassVar[bool] = True
+    separate: ClassVar[bool] = True
 
     name: Literal["sgd"] = "sgd"
     learning_rate: float = Field(0.01, gt=0)

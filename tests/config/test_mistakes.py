@@ -79,6 +79,11 @@ MISTAKES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("speed=compile", "exact=true"), ("speed: compile rounds in another way", "exact=false")),
     (("wire=bf16", "exact=true"), ("wire: exact=true sends integers", "wire=fp32")),
     (("wire=bf16", "precision=fp64"), ("wire: bf16 is for gradients in float32", "precision=fp64")),
+    (("shard=true", "precision=fp16"), ("shard: the loss scale of fp16", "precision=bf16")),
+    (
+        ("shard=true", "generator_optimizer.name=tests.support.own_parts:RMSProp"),
+        ("shard: each process moves some of the parameters, and generator_optimizer", "`separate = True`"),
+    ),
     (("objective.fresh_reals=true",), ("objective.fresh_reals: non_saturating does not show", "relativistic")),
     (
         ("microbatch=48",),

@@ -139,31 +139,37 @@ def sharded(processes: Processes) -> dict[str, Any]:
     for name, options in SHARDED.items():
         data = options.get("data", tiny.DATA)
 
-        def made(options: Any = options, data: Any = data, **more: Any) -> Game:
-            return tiny.play(tiny.game(processes, **options, microbatch=16, **more), 4, data)
+        def begun(options: Any = options, **more: Any) -> Game:
+            return tiny.game(processes, **options, microbatch=16, **more)
 
-        whole = made(runner=Eager(flat=True))
-        expected = tiny.digest(tiny.state(whole))
-        parts = {
-            "eager": made(shard=True),
-            "repeated": made(shard=True, runner=Repeated(Recorded(), processes, print)),
-        }
-        looked_at = tiny.game(
-            processes, **options, microbatch=16, shard=True, runner=Repeated(Recorded(), processes, print)
-        )
+        def played(game: Game, updates: int = 4, data: Any = data) -> Game:
+            game.warm_up_reduction(tiny.batches(processes, game.images_seen, data))
+            return tiny.play(game, updates, data)
+
+        def repeated() -> Repeated:
+            return Repeated(Recorded(), processes, print)
+
+        whole, flat = played(begun()), played(begun(runner=Eager(flat=True)))
+        looked_at = begun(shard=True, runner=repeated())
         for _ in range(4):  # a checkpoint after each update
             tiny.state(tiny.play(looked_at, 1, data))
-        parts["looked at"] = looked_at
-        half = tiny.play(tiny.game(processes, **options, microbatch=16, shard=True), 2, data)
-        saved = processes.broadcast({file: dict(own) for file, own in half.state().items()})
-        parts["resumed"] = tiny.game(processes, **options, microbatch=16, shard=True)
-        parts["resumed"].load(saved, half.images_seen)
-        tiny.play(parts["resumed"], 2, data)
-        rounded = made(wire="bf16")
+        half = played(begun(shard=True), 2)
+        resumed = begun(shard=True)
+        resumed.load(processes.broadcast({file: dict(own) for file, own in half.state().items()}), half.images_seen)
+        parts = {
+            "eager": (played(begun(shard=True)), whole),
+            "repeated": (played(begun(shard=True, runner=repeated())), flat),
+            "looked at": (looked_at, flat),
+            "resumed": (played(resumed, 2), whole),
+        }
+        rounded = played(begun(wire="bf16"))
         found[name] = {
             # All of it is on the first process.
-            "same": {how: tiny.digest(tiny.state(game)) == expected for how, game in parts.items()},
-            "kept": processes.gather(_kept(parts["eager"])),
+            "same": {
+                how: tiny.digest(tiny.state(game)) == tiny.digest(tiny.state(other))
+                for how, (game, other) in parts.items()
+            },
+            "kept": processes.gather(_kept(parts["eager"][0])),
             "all": _kept(whole),
             "bf16": tiny.difference(tiny.state(rounded), tiny.state(whole)),
             "bf16 equal": equal_everywhere(processes, rounded),
@@ -279,6 +285,8 @@ SHARDED: dict[str, dict[str, Any]] = {
     "spectral": {"recipe": own_parts.Spectral()},
     "factors": {"optimizer": Adam(factors=(LayerFactor(pattern="*.bias", factor=0.5),), clip=0.1)},
     "rmsprop": {"optimizer": own_parts.RMSProp()},
+    "fewer parameters than processes": {"recipe": tiny.DCGAN_TINY},
+    "few, rmsprop": {"recipe": tiny.DCGAN_TINY, "optimizer": own_parts.RMSProp()},
 }
 _play = Game.play
 _wrap = Processes.wrap
