@@ -30,7 +30,7 @@ USAGE = """usage: python -m dist_gan.export RUN out=FOLDER [key=value ...]
   program=false      true: generator.pt2 too, a program of torch.export
   code=false         true: the files of networks of your own travel along, in FOLDER/code
   trust_code=false   true: execute the code of the networks, where these are a class of somebody's own
-  push=user/name     upload the folder to the Hugging Face Hub with your token (pip install 'dist_gan[hub]'); where it
+  push=user/name     upload the folder to the Hugging Face Hub with your token (pip install huggingface_hub); where it
                      is written already, it is given in place of RUN
   private=true       with push: whether a new repository there is private
 """

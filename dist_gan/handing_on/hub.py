@@ -15,7 +15,7 @@ def check_push(name: str) -> None:
     try:
         from huggingface_hub import get_token
     except ImportError:
-        raise ConfigError("push: needs the Hugging Face Hub's client: pip install 'dist_gan[hub]'") from None
+        raise ConfigError("push: needs the Hugging Face Hub's client: pip install huggingface_hub") from None
     if get_token() is None:
         raise ConfigError("push: there is no token for the Hugging Face Hub. Log in (hf auth login), or set HF_TOKEN")
 

@@ -136,7 +136,7 @@ def downloaded(name: str) -> Path:
         from huggingface_hub.errors import RepositoryNotFoundError
     except ImportError:
         raise ConfigError(
-            f"{neither} a model of the Hugging Face Hub needs its client: pip install 'dist_gan[hub]'"
+            f"{neither} a model of the Hugging Face Hub needs its client: pip install huggingface_hub"
         ) from None
     try:
         folder = Path(snapshot_download(name, allow_patterns=FETCHED))
