@@ -1,6 +1,6 @@
 """Where the time goes from a command's start to its first update, and what a checkpoint costs the training thread.
 
-python benchmarks/start.py [--configs mnist_mlp,mnist_dcgan]
+python benchmarks/start.py [--configs mnist_mlp,mnist_dcgan] [--shipped]
 """
 
 import argparse
@@ -18,21 +18,22 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Each config in a process of its own, on made-up images, with the smallest batch: the shortest update, beside
-    which a checkpoint weighs most."""
+    """Each config in a process of its own, on made-up images; by default with the smallest batch: the shortest update,
+    beside which a checkpoint weighs most."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", default="mnist_mlp,mnist_dcgan", help="comma-separated names of configs/")
+    parser.add_argument("--shipped", action="store_true", help="with the batch of the config")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        one(asked.one)
+        one(asked.one, shipped=asked.shipped)
         return
     names = asked.configs.split(",")
     for name in names:
-        subprocess.run([sys.executable, __file__, "--one", name], check=True)
+        subprocess.run([sys.executable, __file__, "--one", name, *["--shipped"] * asked.shipped], check=True)
 
 
-def one(name: str) -> None:
+def one(name: str, *, shipped: bool) -> None:
     """Prints the times of one config."""
     clock = Clock()
     import torch  # noqa: F401
@@ -51,8 +52,9 @@ def one(name: str) -> None:
 
     clock.note("import dist_gan")
     config = load(ROOT / "configs" / f"{name}.yaml")
-    multiple = config.batch_multiple
-    config = made_up(config.model_copy(update={"batch_size": max(2, multiple), "microbatch": 0}))
+    if not shipped:
+        config = config.model_copy(update={"batch_size": max(2, config.batch_multiple), "microbatch": 0})
+    config = made_up(config)
     clock.note("the config")
     processes = Processes(config.precision)
     clock.note("the process")
