@@ -131,7 +131,9 @@ class _Hashed:
         while content := self.read(BLOCK):
             is_empty = is_empty and content.count(0) == len(content)
         if not is_empty:
-            raise tarfile.ReadError(f"it is damaged at byte {end:,}, or another tar file was appended there")
+            raise tarfile.ReadError(
+                f"it is damaged at byte {end:,}, or another tar file was appended: give each by itself"
+            )
         if self.size < end + 2 * HEADER:  # a tar ends with two empty blocks
             raise tarfile.ReadError("its end is missing")
         return self.digest.hexdigest()
@@ -159,12 +161,13 @@ def _scan(
                     yield from _sample(shard, key, files, image, label, skipped)
                     key, files = match.group(1), {}
                 ending = match.group(2).lower()
-                if ending in files:
+                wanted = _is_wanted(ending, image, label)
+                if wanted and ending in files:
                     raise ConfigError(
                         f"data.path: {shown(key)} in {shown(shard.name)} has two files .{shown(ending)}. Files "
                         "with one name before its first dot are one sample: rename one"
                     )
-                content = tar.extractfile(member).read() if _is_wanted(ending, image, label) else None  # type: ignore[union-attr]
+                content = tar.extractfile(member).read() if wanted else None  # type: ignore[union-attr]
                 if content is not None and len(content) < member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 files[ending] = _File(member.offset_data, member.size, content)

@@ -136,7 +136,7 @@ def test_files_whose_bytes_are_elsewhere(tmp_path: Path, name: str, kind: bytes,
 
 
 def test_images_that_are_skipped_are_counted(tmp_path: Path) -> None:
-    files = {"a\nb/0.jpg": jpg(0), "a\nb/0.txt": b"0.jpg", "../1.jpg": jpg(1), ".x/2.jpg": jpg(2),
+    files = {"a\nb/0.jpg": jpg(0), "a\nb/0.txt": b"0.jpg", "a\nb/0.TXT": b"", "../1.jpg": jpg(1), ".x/2.jpg": jpg(2),
              "__MACOSX/3.jpg": jpg(3), "4.jpg": b"0.jpg"}  # fmt: skip
     links = {"4.jpg": tarfile.SYMTYPE, "a\nb/0.txt": tarfile.LNKTYPE}  # nothing needs the text
     dataset = Tar(path=str(tar_of(tmp_path / "a.tar", files, links)), size=16).open(CPU)
