@@ -9,7 +9,10 @@ IMAGES is a folder, a .zip, tar shards, Parquet files or a .npy file; keys are t
 size=64 channels=3 labels=true fit=crop workers=4, and name=folder, zip, tar, parquet or npy where that is not clear.
 """
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 
 import torch
 from pydantic import ValidationError
@@ -21,10 +24,12 @@ from dist_gan.data.files import expanded, shown
 from dist_gan.data.pack import pack, source_at
 from dist_gan.data.packed import verify
 from dist_gan.data.source import Reading
+from dist_gan.data.streamed import worker_died
 from dist_gan.errors import ConfigError, RunError
 
 SETS = {"mnist": MNIST(split="all"), "fashion_mnist": FashionMNIST(split="all"), "cifar10": CIFAR10(split="all")}
 KINDS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet, "npy": Npy}
+INTERRUPTED = 130  # as of the other commands
 USAGE = str(__doc__).partition("\n\n")[2]
 
 
@@ -38,7 +43,8 @@ def main(arguments: list[str]) -> int:
     try:
         match arguments:
             case ["pack", *rest]:
-                _pack(rest, reading, console)
+                with _ends_like_ctrl_c():
+                    _pack(rest, reading, console)
             case ["verify", first, *others]:
                 for path in [first, *others]:
                     count = verify(expanded(path), reading)
@@ -50,11 +56,27 @@ def main(arguments: list[str]) -> int:
             case _:
                 print(USAGE, end="", file=sys.stderr)
                 return 2
-    except RunError as error:
+    except KeyboardInterrupt:
         console.stop()
-        print(error, file=sys.stderr)
-        return error.exit_code
+        return INTERRUPTED
+    except (RunError, RuntimeError) as error:
+        known = error if isinstance(error, RunError) else worker_died(error)
+        console.stop()
+        if known is None:
+            raise
+        print(known, file=sys.stderr)
+        return known.exit_code
     return 0
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM, which SLURM sends at the time limit, ends the work so that nothing half done is left."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _pack(arguments: list[str], reading: Reading, console: Console) -> None:

@@ -8,27 +8,32 @@ machine, and kept; used again as long as no shard changes.
 
 import errno
 import hashlib
-import io
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dist_gan.data.decode import Broken, Look, Unclear, examine
+from dist_gan.data.decode import Broken, Unclear, whole
 from dist_gan.data.durable import read_json, replacing, write_json
 from dist_gan.data.fetch import data_root, only_one
-from dist_gan.data.files import shown
-from dist_gan.data.jpegs import channels
+from dist_gan.data.files import shown, skipped_note
+from dist_gan.data.jpegs import pixels
 from dist_gan.data.source import Reading, throttled
 from dist_gan.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 ENTRY = np.dtype([("offset", "<u8"), ("size", "<u4"), ("label", "<i4")])
-AT_ONCE = 1 << 16  # entries that wait to be written
+CHUNK = 256  # images that threads decode at once
+HELD = 64 << 20  # bytes of them
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Errors that only writing has."""
 MOST_CLASSES = 1 << 20
 
 Array = np.ndarray[Any, Any]
@@ -112,20 +117,18 @@ def index_of(
     Raises:
         ConfigError: a shard cannot be used, or the index cannot be written.
     """
-    what = json.dumps([FORMAT, kind, [shard.name for shard in shards], options, white])
+    stamps = [list(shard.stamp) for shard in shards]
+    what = json.dumps([FORMAT, kind, [shard.name for shard in shards], stamps, options, white])
     folder = data_root() / "indexes"
     path = folder / f"{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
-    stamps = [list(shard.stamp) for shard in shards]
-    if found := _load(path, stamps):
+    if found := _load(path):
         return found
     try:
         with only_one(folder):
-            if not (found := _load(path, stamps)):  # another process was faster
+            if not (found := _load(path)):  # another process was faster
                 _build(path, shards, stamps, scan, white, reading)
-                found = _load(path, stamps)
+                found = _load(path)
     except OSError as error:
-        if error.errno == errno.EIO:
-            raise ConfigError(f"data.path: {error.strerror}") from None
         raise ConfigError(
             f"data: the index of the images cannot be made in {shown(folder)} ({error.strerror or error}). Set "
             "DIST_GAN_DATA to a folder with room"
@@ -137,10 +140,10 @@ def index_of(
     return found
 
 
-def _load(path: Path, stamps: list[list[Any]]) -> Index | None:
-    """The index at `path`; None where there is none, it is of other shards, or it is damaged."""
+def _load(path: Path) -> Index | None:
+    """The index at `path`; None where there is none, or it is damaged."""
     facts = read_json(path.with_suffix(".json"))
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("stamps") != stamps:
+    if not isinstance(facts, dict):
         return None
     try:
         entries = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -194,49 +197,82 @@ class _Labels:
         return np.array([place[str(label)] for label in self.numbers], np.int32)
 
 
+def _chunks(shard: Shard, scan: Scan, skipped: Counter[str], hashes: list[str]) -> Iterator[list[Scanned]]:
+    """What `scan` finds, some at once; at the end, the shard's SHA-256 is added to `hashes`.
+
+    Raises:
+        ConfigError: the shard cannot be read, or used.
+        OSError: what is copied of it cannot be written.
+    """
+
+    def scanned() -> Iterator[Scanned]:
+        hashes.append((yield from scan(shard, skipped)))
+
+    chunk, held = list[Scanned](), 0
+    try:
+        for one in scanned():
+            chunk.append(one)
+            held += len(one.content)
+            if len(chunk) == CHUNK or held > HELD:
+                yield chunk
+                chunk, held = [], 0
+    except OSError as error:
+        written = Path(str(error.filename or "")).absolute()
+        if error.errno in FULL or (written.is_relative_to(data_root().absolute()) and str(written) != shard.name):
+            raise
+        reason, name = error.strerror or str(error), shown(shard.name)
+        raise ConfigError(f"data.path: {reason if name in reason else f'{name} cannot be read ({reason})'}") from None
+    yield chunk
+
+
+def _look_at(one: Scanned, white: float) -> tuple[bool, str, str]:
+    """Whether an image has an alpha channel or transparent colors; why it cannot be used; and what is unclear.
+
+    All of it is decoded: training in many processes must not find that another image is broken."""
+    try:
+        if one.reason or pixels(one.content) is not None:
+            return False, one.reason, ""
+        return whole(one.content, white)[1], "", ""
+    except Broken as error:
+        return False, str(error), ""
+    except Unclear as error:
+        return False, "", str(error)
+
+
 def _build(
     path: Path, shards: Sequence[Shard], stamps: list[list[Any]], scan: Scan, white: float, reading: Reading
 ) -> None:
-    look = Look(3, 4, 4, white=white)
     report = throttled(reading.progress)
     broken: dict[int, str] = {}
     skipped: Counter[str] = Counter()
     labels = _Labels()
     parts: list[Array] = []
-    waiting: list[tuple[int, int, int]] = []
-    firsts, hashes = [0], []
+    firsts, hashes = [0], list[str]()
     transparent = count = 0
-    for number, shard in enumerate(shards):
-        images = scan(shard, skipped)
-        while True:
-            try:
-                one = next(images)
-            except StopIteration as end:
-                hashes.append(str(end.value))
-                break
-            try:
-                if one.reason:
-                    raise Broken(one.reason)
-                if not channels(one.content):  # a usual JPEG needs no second look
-                    transparent += examine(io.BytesIO(one.content), look, thoroughly=True)
-            except Broken as error:
-                broken[count] = str(error)
-            except Unclear as error:
-                raise ConfigError(f"data.path: {one.name} in {shown(shard.name)}: {error}") from None
-            label = -1 if one.label is None else labels.add(one.label, f"{one.name} in {shown(shard.name)}")
-            waiting.append((one.offset, one.size, label))
-            count += 1
-            if len(waiting) == AT_ONCE:
-                parts.append(np.array(waiting, ENTRY))
-                waiting.clear()
-        firsts.append(count)
-        report("indexing shards", number + 1, len(shards))
-    entries = np.concatenate([*parts, np.array(waiting, ENTRY)])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, shard in enumerate(shards):
+            for chunk in _chunks(shard, scan, skipped, hashes):
+                part = np.full(len(chunk), -1, ENTRY)
+                for place, (one, seen) in enumerate(zip(chunk, pool.map(_look_at, chunk, repeat(white)), strict=False)):
+                    has_alpha, reason, unclear = seen
+                    where = f"{shown(one.name)} in {shown(shard.name)}"
+                    if unclear:
+                        raise ConfigError(f"data.path: {where}: {unclear}")
+                    if reason:
+                        broken[count + place] = reason
+                    transparent += has_alpha
+                    part[place] = one.offset, one.size, -1 if one.label is None else labels.add(one.label, where)
+                parts.append(part)
+                count += len(chunk)
+            firsts.append(count)
+            report("indexing shards", number + 1, len(shards))
+    entries = np.concatenate(parts)
     if labels.numbers:
         entries["label"] = labels.final()[entries["label"]]
     if not count:
         others = " and others" if len(shards) > 1 else ""
-        raise ConfigError(f"data.path: there is no image in {shown(shards[0].name)}{others}")
+        note = f". {note}" if (note := skipped_note(skipped)) else ""
+        raise ConfigError(f"data.path: there is no image in {shown(shards[0].name)}{others}{note}")
     with replacing(path) as file:
         np.save(file, entries)
     write_json(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -109,8 +110,12 @@ def mapped_array(path: Path, what: str) -> np.ndarray[Any, Any]:
         ConfigError: it is not there, is no such file, or is shorter than it says.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an .npz file")
+        return array
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ConfigError(
             f"{what}: {shown(path)} cannot be used ({reason}). Expected a whole .npy file, as numpy.save writes it, "

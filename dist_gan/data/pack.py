@@ -1,6 +1,7 @@
 """Making packs (see `dist_gan.data.packed`)."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from dist_gan.data.durable import block_hashes, synchronize, write_json
-from dist_gan.data.files import expanded, shown
+from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.packed import FACTS, FORMAT, IMAGES, LABELS
 from dist_gan.data.source import READING, Dataset, Reading, Source, throttled
-from dist_gan.errors import ConfigError
+from dist_gan.data.tables import ENDINGS as TABLES
+from dist_gan.errors import ConfigError, RunError
 
 AT_ONCE = 256  # images
 
@@ -48,6 +50,8 @@ def pack(source: Source, out: Path, reading: Reading = READING) -> tuple[int, tu
         part.chmod(0o755)
         part.rename(out)
         synchronize(out.parent)
+    except RunError:  # of the images
+        raise
     except OSError as error:
         raise ConfigError(f"out: {shown(out)} cannot be written ({error.strerror or error})") from None
     finally:
@@ -113,11 +117,14 @@ def _in_order(dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
 
 def source_at(path: str, kinds: dict[str, type[Source]], given: dict[str, str]) -> Source:
     """The source that reads what is at `path`, found by its name, with `data.` keys as `given`; pydantic's errors."""
-    options: dict[str, Any] = {key: int(value) if value.isdigit() else value for key, value in given.items()}
+    options: dict[str, Any] = dict(given)
     kind = options.pop("name", "") or _kind(path)
     if kind not in kinds:
         raise ConfigError(f"name: expected one of {', '.join(kinds)}, got {kind!r}")
     source = kinds[kind]
+    for key, value in options.items():
+        if re.fullmatch("[0-9]{1,18}", value) and key in source.model_fields:
+            options[key] = value if source.model_fields[key].annotation is str else int(value)
     if issubclass(source, FromFiles):
         options.setdefault("resident_megabytes", 0)  # images are written as they come
     return source.model_validate({"path": path, **options})
@@ -129,8 +136,29 @@ def _kind(path: str) -> str:
         return "zip"
     if name.endswith(".npy"):
         return "npy"
-    if ".parquet" in name or name.startswith("hf://") or any(expanded(path).glob("*.arrow")):
+    if ".parquet" in name or name.startswith("hf://"):
         return "parquet"
-    if name.endswith(".tar") or ("://" not in name and expanded(path).is_dir() and any(expanded(path).glob("*.tar"))):
+    if name.endswith(".tar"):
         return "tar"
-    return "folder"
+    return "folder" if "://" in name else _kind_inside(expanded(path))
+
+
+def _kind_inside(folder: Path) -> str:
+    """By the files below `folder`. Raises ConfigError where they are of several kinds."""
+    found: dict[str, Path] = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_skipped(name)]
+        for file in (Path(place, name) for name in names if not is_skipped(name)):
+            ending = file.suffix.lower()
+            if ending in ENDINGS:
+                found.setdefault("folder", file)
+            elif ending in TABLES:
+                found.setdefault("parquet", file)
+            elif ending == ".tar" and file.parent == folder:
+                found.setdefault("tar", file)
+        if len(found) > 1:
+            raise ConfigError(
+                f"name: {shown(folder)} has files of several kinds: {', '.join(map(shown, found.values()))}. Add "
+                + " or ".join(f"name={kind}" for kind in found)
+            )
+    return next(iter(found), "folder")

@@ -1,10 +1,12 @@
 """Images in shards, read by the bytes that an index names: what zip files, tar shards and tables have in common."""
 
 import bisect
-import contextlib
+import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from dist_gan.data.decode import Broken, Unclear, decode
 from dist_gan.data.durable import stamp
-from dist_gan.data.files import GONE, patiently, shown, skipped_note
+from dist_gan.data.files import AWAY, GONE, patiently, shown, skipped_note
 from dist_gan.data.from_files import FromFiles, ImageFiles, broken_note, check_broken, dataset_of, transparent_note
 from dist_gan.data.index import Index, Shard
 from dist_gan.data.jpegs import differs
@@ -25,6 +27,18 @@ MOST_OPEN = 256
 """Shards that a process keeps open; of more, each is opened for each read."""
 
 
+class _Descriptor:
+    """A number of an open file, closed when nobody has it any more: it cannot come to mean another file while a thread
+    reads."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
 class Local:
     """A shard on a disk or share."""
 
@@ -33,7 +47,8 @@ class Local:
         self.path = str(path)
         self.name = str(path.absolute())
         self.keeps_open = keeps_open
-        self.descriptor = -1
+        self.file: _Descriptor | None = None
+        self.opening = threading.Lock()
         self.expected = ""
         try:
             self.stamp: list[Any] = stamp(path)
@@ -44,41 +59,73 @@ class Local:
             raise ConfigError(f"data.path: {shown(path)} is no file")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "descriptor": -1}  # another process opens it for itself
+        return {**self.__dict__, "file": None, "opening": None}  # another process opens it for itself
 
-    def __del__(self) -> None:
-        if getattr(self, "descriptor", -1) >= 0:
-            self._closed(self.descriptor)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, opening=threading.Lock())
 
     def read(self, offset: int, size: int) -> bytes:
-        """Raises OSError, also where the file is not the one that was opened first."""
-        descriptor = self.descriptor if self.descriptor >= 0 else self._opened()
+        """Raises OSError, also where the file is not the one that was opened first. May be called by many threads."""
+        file = self._opened()
         try:
-            content = os.pread(descriptor, size, offset)
+            content = os.pread(file.number, size, offset)
             if len(content) < size:
                 raise OSError(f"{shown(self.path)} is shorter than it was")
         except OSError:
-            self._closed(descriptor)
+            with self.opening:
+                if self.file is file:
+                    self.file = None
             raise
-        if not self.keeps_open:
-            self._closed(descriptor)
         return content
 
-    def _opened(self) -> int:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        status = os.fstat(descriptor)
-        if [status.st_size, status.st_mtime_ns] != self.stamp:
-            os.close(descriptor)
-            raise OSError(f"{shown(self.path)} was changed since the run began")
-        if self.keeps_open:
-            self.descriptor = descriptor
-        return descriptor
+    def _opened(self) -> _Descriptor:
+        with self.opening:
+            if self.file is not None:
+                return self.file
+            file = _Descriptor(self.path)
+            status = os.fstat(file.number)
+            if [status.st_size, status.st_mtime_ns] != self.stamp:
+                raise OSError(f"{shown(self.path)} was changed since the run began")
+            if self.keeps_open:
+                self.file = file
+            return file
 
-    def _closed(self, descriptor: int) -> None:
-        if self.descriptor == descriptor:
-            self.descriptor = -1
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+
+class Patient(RawIOBase):
+    """A shard as a file to read; errors are waited for, and the last one is kept for those who hide it."""
+
+    def __init__(self, shard: Shard, patience: float) -> None:
+        self.shard = shard
+        self.patience = patience
+        self.size = int(shard.stamp[0])
+        self.place = 0
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        if place < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self.place = place
+        return place
+
+    def readinto(self, buffer: Any) -> int:
+        size = max(0, min(len(buffer), self.size - self.place))
+        try:
+            buffer[:size] = patiently(lambda: self.shard.read(self.place, size), self.patience, AWAY)
+        except OSError as error:
+            self.error = error
+            raise
+        self.place += size
+        return size
 
 
 class Ranges(ImageFiles):
@@ -157,22 +204,23 @@ def open_shards(
     images = source.room(len(index))
     if images is not None:
 
-        def read(place: int) -> None:
-            if place not in files.broken:
-                images[place] = decode(files.content(place), files.look)[0]
-
         def checked(place: int) -> None:
             try:
-                read(place)
-            except (OSError, Broken, Unclear) as error:
+                if place not in index.broken:
+                    images[place] = decode(files.content(place), files.look)[0]
+            except Broken as error:  # where the index was made, it could be decoded
+                files.broken[place] = str(error)
+            except (OSError, Unclear) as error:
                 raise ConfigError(f"data.path: {files.where(place)} cannot be used ({error})") from None
 
         for _ in each(checked, range(len(index)), "reading images", reading.progress):
             pass
+        files.broken = dict(sorted(files.broken.items()))
+        check_broken(files.broken, len(index), source.skip_broken, files)
     said = [*notes, *([note] if (note := skipped_note(Counter(index.skipped))) else [])]
     if index.transparent:
         said.append(transparent_note(index.transparent, len(index), source))
-    if index.broken:
-        said.append(broken_note([files.where(place) for place in index.broken]))
+    if files.broken:
+        said.append(broken_note([files.where(place) for place in files.broken]))
     mark = fingerprint(kind, f"skip_broken={source.skip_broken}", sorted(options.items()), *differs(), *index.sha256)
     return dataset_of(files, source, images, device, mark, index.classes if source.labels else (), tuple(said))

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from dist_gan.data.durable import BLOCK
-from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
+from dist_gan.data.files import AWAY, ENDINGS, expanded, is_skipped, patiently, shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.index import Scanned, Shard, index_of
 from dist_gan.data.remote import is_url, limit_note, remote_shards, urls_at
@@ -24,7 +24,7 @@ from dist_gan.part import free
 
 PIECE = 1 << 14  # bytes: tarfile copies what is left of a piece with every read
 HEADER = 512  # bytes before a file's content
-SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
+SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 RANGE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -61,10 +61,12 @@ class Tar(FromFiles):
             shards = shards_at(self.path)
         if not shards:
             raise ConfigError(f"data.path: no .tar file at {shown(self.path)}. Give a folder of them, or a pattern")
-        options = {"image": self.image, "label": self.label if self.labels else ""}
+        ending, separator, key = self.label.partition(":")
+        image, label = self.image.lower(), ending.lower() + separator + key if self.labels else ""
+        options = {"image": image, "label": label}
 
         def scan(shard: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
-            return _scan(shard, self.image, self.label if self.labels else "", skipped)
+            return _scan(shard, image, label, reading.patience, skipped)
 
         index = index_of("tar", shards, options, scan, self.white, reading)
         return open_shards(self, index, shards, options, as_it_is, _name, device, reading, notes)
@@ -102,8 +104,9 @@ def braces(text: str) -> list[str]:
 class _Hashed:
     """A shard that is read from its start to its end in large blocks, with its SHA-256."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, patience: float) -> None:
         self.shard = shard
+        self.patience = patience
         self.size = int(shard.stamp[0])
         self.fetched = 0
         self.block = memoryview(b"")
@@ -111,16 +114,28 @@ class _Hashed:
 
     def read(self, size: int) -> bytes:
         if not self.block:
-            self.block = memoryview(self.shard.read(self.fetched, min(BLOCK, self.size - self.fetched)))
+            self.block = memoryview(self.at(self.fetched, min(BLOCK, self.size - self.fetched)))
             self.fetched += len(self.block)
             self.digest.update(self.block)
         content, self.block = self.block[:size], self.block[size:]
         return bytes(content)  # fewer than `size` at the end of a block: tarfile asks again
 
-    def rest(self) -> str:
-        """Read what is left; the SHA-256 of everything."""
-        while self.read(BLOCK):
-            pass
+    def at(self, offset: int, size: int) -> bytes:
+        return patiently(lambda: self.shard.read(offset, size), self.patience, AWAY)
+
+    def rest(self, end: int) -> str:
+        """Read what is left; the SHA-256 of everything. Raises tarfile.ReadError where not all is zero from `end` on:
+        tarfile takes a damaged header for the end of the file."""
+        content = self.at(end, max(0, self.fetched - len(self.block) - end))  # again: tarfile read ahead
+        is_empty = not any(content)
+        while content := self.read(BLOCK):
+            is_empty = is_empty and content.count(0) == len(content)
+        if not is_empty:
+            raise tarfile.ReadError(
+                f"it is damaged at byte {end:,}, or another tar file was appended: give each by itself"
+            )
+        if self.size < end + 2 * HEADER:  # a tar ends with two empty blocks
+            raise tarfile.ReadError("its end is missing")
         return self.digest.hexdigest()
 
 
@@ -130,36 +145,69 @@ class _File(NamedTuple):
     content: bytes | None
 
 
-def _scan(shard: Shard, image: str, label: str, skipped: Counter[str]) -> Generator[Scanned, None, str]:
-    file: Any = _Hashed(shard)
-    key, files, end = "", dict[str, _File](), 0
+def _scan(
+    shard: Shard, image: str, label: str, patience: float, skipped: Counter[str]
+) -> Generator[Scanned, None, str]:
+    file: Any = _Hashed(shard, patience)
+    key, files = "", dict[str, _File]()
     try:
         with tarfile.open(fileobj=file, mode="r|", bufsize=PIECE) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
-                end = member.offset_data + member.size
-                match = SAMPLE.fullmatch(member.name)
-                if not member.isreg() or match is None or any(map(is_skipped, PurePosixPath(member.name).parts)):
+                match = _part_of_sample(member, shard, image, label, skipped)
+                if match is None:
                     continue
                 if match.group(1) != key:
                     yield from _sample(shard, key, files, image, label, skipped)
                     key, files = match.group(1), {}
                 ending = match.group(2).lower()
-                wanted = ending == image or (not image and f".{ending}" in ENDINGS) or ending == label.partition(":")[0]
+                wanted = _is_wanted(ending, image, label)
+                if wanted and ending in files:
+                    raise ConfigError(
+                        f"data.path: {shown(key)} in {shown(shard.name)} has two files .{shown(ending)}. Files "
+                        "with one name before its first dot are one sample: rename one"
+                    )
                 content = tar.extractfile(member).read() if wanted else None  # type: ignore[union-attr]
                 if content is not None and len(content) < member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 files[ending] = _File(member.offset_data, member.size, content)
             yield from _sample(shard, key, files, image, label, skipped)
-        digest = file.rest()
-        if file.size < -(-end // HEADER) * HEADER + 2 * HEADER:  # a tar ends with two empty blocks
-            raise tarfile.ReadError("its end is missing")
+        return str(file.rest(tar.offset))
     except tarfile.TarError as error:
         raise ConfigError(
             f"data.path: {shown(shard.name)} is no whole tar file ({error}). Copy it again, or unpack it where it is "
             "compressed (gunzip): images inside are read one by one"
         ) from None
-    return digest
+
+
+def _part_of_sample(
+    member: tarfile.TarInfo, shard: Shard, image: str, label: str, skipped: Counter[str]
+) -> re.Match[str] | None:
+    """Its key and ending where `member` is a file of a sample; else None, and an image is counted as skipped. Raises
+    ConfigError where it is needed, but its bytes do not stand after its header."""
+    path = PurePosixPath(member.name)
+    reason = next(filter(None, map(is_skipped, path.parts)), "symbolic links" if member.issym() else "")
+    if reason:
+        if path.suffix.lower() in ENDINGS and not member.isdir():
+            skipped[reason] += 1
+        return None
+    match = SAMPLE.fullmatch(member.name)
+    if match is None or not (member.isreg() or member.islnk()):
+        return None
+    if _is_wanted(match.group(2).lower(), image, label) and (member.issparse() or member.islnk()):
+        what, option = "is stored sparse", "without -S"
+        if member.islnk():
+            what, option = f"is a hard link to {shown(member.linkname)}", "with --hard-dereference"
+        raise ConfigError(
+            f"data.path: {shown(member.name)} in {shown(shard.name)} {what}, which is not read here. Make the tar "
+            f"again {option}"
+        )
+    return match
+
+
+def _is_wanted(ending: str, image: str, label: str) -> bool:
+    """Whether a file with this ending is an image or a class."""
+    return ending == image or (not image and f".{ending}" in ENDINGS) or ending == label.partition(":")[0]
 
 
 def _sample(
@@ -170,7 +218,11 @@ def _sample(
     where = f"{shown(key)} in {shown(shard.name)}"
     images = [ending for ending in files if (ending == image if image else f".{ending}" in ENDINGS)]
     if not images:
-        skipped[f"samples without {image or 'an image'}"] += 1
+        others = [ending for ending in files if PurePosixPath(ending).suffix.lower() in ENDINGS]
+        if others and not image:
+            skipped["images with more than one dot in their names (see data.image)"] += len(others)
+        else:
+            skipped[f"samples without {image or 'an image'}"] += 1
         return
     if len(images) > 1:
         raise ConfigError(

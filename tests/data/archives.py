@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from dist_gan.data import Source
+from dist_gan.data.source import READING, Reading
+from dist_gan.errors import ConfigError
+from tests.data.streams import CPU
+
 
 def zip_of(folder: Path, method: int = zipfile.ZIP_STORED, extra: Mapping[str, str] | None = None) -> Path:
     """`folder` zipped, with it as the first folder of all names; `extra` files beside it."""
@@ -23,13 +28,16 @@ def zip_of(folder: Path, method: int = zipfile.ZIP_STORED, extra: Mapping[str, s
     return path
 
 
-def tar_of(path: Path, files: Mapping[str, bytes]) -> Path:
-    """A tar file with these files, in this order."""
+def tar_of(path: Path, files: Mapping[str, bytes], kinds: Mapping[str, bytes] | None = None) -> Path:
+    """A tar file with these files, in this order; those in `kinds` have another type, such as links."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
+            info.type = (kinds or {}).get(name, tarfile.REGTYPE)
+            if info.issym() or info.islnk():
+                info.linkname, info.size = content.decode(), 0
             tar.addfile(info, io.BytesIO(content))
     return path
 
@@ -74,3 +82,10 @@ def tables_of(folder: Path, count: int, ending: str = "parquet", **columns: Any)
             with ipc.new_stream(str(path), table.schema) as writer:
                 writer.write_table(table, 7)
     return place
+
+
+def refused(source: Source, reading: Reading = READING) -> str:
+    """What is said where it cannot be opened."""
+    with pytest.raises(ConfigError) as error:
+        source.open(CPU, reading)
+    return str(error.value)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dist_gan.data import Folder, Source, Tar, Zip, index, tar_shards
+from dist_gan.data import Folder, Source, Tar, Zip, tar_shards
 from dist_gan.data.__main__ import main
-from dist_gan.data.index import ENTRY
-from dist_gan.data.source import Dataset, Reading
-from dist_gan.data.tar_shards import braces
-from dist_gan.errors import ConfigError, DataError
-from tests.data.archives import tar_of, tars_of, zip_of
+from dist_gan.errors import DataError
+from tests.data.archives import refused, tar_of, tars_of, zip_of
 from tests.data.pictures import encoded, picture
 from tests.data.streams import CPU, stream, take
 
@@ -26,12 +22,6 @@ WAYS = pytest.mark.parametrize(
     "way",
     [{"resident_megabytes": 100}, {"resident_megabytes": 0, "workers": 0}, {"resident_megabytes": 0, "workers": 2}],
 )
-
-
-def refused(source: Source, reading: Reading | None = None) -> str:
-    with pytest.raises(ConfigError) as error:
-        source.open(CPU, *([reading] if reading else []))
-    return str(error.value)
 
 
 def same_samples(a: Source, b: Source) -> None:
@@ -89,54 +79,6 @@ def test_tables_that_cannot_be_used(folder: Path, table: str, message: str) -> N
 
 
 @pytest.mark.parametrize("kind", [Zip, Tar])
-def test_the_index_is_made_once(folder: Path, cache: Path, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = zip_of(folder) if kind is Zip else tars_of(folder, 3)
-    source = kind(path=str(path), size=16, labels=True, resident_megabytes=0, workers=0)
-    before = source.open(CPU)
-    files = sorted((cache / "indexes").glob("*.*"))
-    assert [file.suffix for file in files if file.name != ".lock"] == [".json", ".npy"]
-    with monkeypatch.context() as patch:
-        patch.setattr(index, "examine", lambda *arguments, **options: pytest.fail("read again"))
-        again = source.open(CPU)
-        assert again.fingerprint == before.fingerprint
-        assert len(again) == 40
-        one = path if kind is Zip else path / "train-001.tar"
-        os.utime(one, ns=(0, 0))
-        with pytest.raises(pytest.fail.Exception, match="read again"):
-            source.open(CPU)
-    assert source.open(CPU).fingerprint == before.fingerprint  # of the content: the time does not matter
-    moved = path.rename(path.with_name("moved"))
-    assert kind(**{**source.model_dump(), "path": str(moved)}).open(CPU).fingerprint == before.fingerprint
-
-
-@pytest.mark.parametrize("harm", ["cut short", "changed", "gone", "no json"])
-def test_a_damaged_index_is_made_again(folder: Path, cache: Path, harm: str) -> None:
-    source = Tar(path=str(tars_of(folder, 2)), size=16, labels=True)
-    before = source.open(CPU)
-    (entries,) = (cache / "indexes").glob("*.npy")
-    content = bytearray(entries.read_bytes())
-    if harm == "cut short":
-        entries.write_bytes(content[:-20])
-    elif harm == "changed":
-        content[-1] ^= 1
-        entries.write_bytes(content)
-    elif harm == "gone":
-        entries.unlink()
-    else:
-        entries.with_suffix(".json").write_text("{")
-    after = source.open(CPU)
-    assert torch.equal(after.images, before.images)  # type: ignore[attr-defined]
-    assert torch.equal(after.labels, before.labels)  # type: ignore[attr-defined]
-
-
-def test_an_index_has_sixteen_bytes_an_image(folder: Path, cache: Path) -> None:
-    Tar(path=str(tars_of(folder, 2)), size=16).open(CPU)
-    (entries,) = (cache / "indexes").glob("*.npy")
-    assert ENTRY.itemsize == 16
-    assert 0 < entries.stat().st_size - 40 * 16 < 256  # its header
-
-
-@pytest.mark.parametrize("kind", [Zip, Tar])
 def test_another_content_is_another_fingerprint(folder: Path, kind: Any) -> None:
     def path() -> str:
         return str(zip_of(folder) if kind is Zip else tars_of(folder, 2))
@@ -148,10 +90,13 @@ def test_another_content_is_another_fingerprint(folder: Path, kind: Any) -> None
 
 
 @WAYS
+@pytest.mark.parametrize("harm", ["cut short", "in the middle"])
 @pytest.mark.parametrize("kind", [Zip, Tar])
-def test_broken_images_are_named_or_replaced(folder: Path, kind: Any, way: dict[str, Any]) -> None:
+def test_broken_images_are_named_or_replaced(folder: Path, kind: Any, harm: str, way: dict[str, Any]) -> None:
     last = folder / "cats" / "39.png"  # the one that replaces it is a dog
-    last.write_bytes(last.read_bytes()[:100])
+    content = bytearray(last.read_bytes())
+    content[content.index(b"IDAT") + 4] ^= 255
+    last.write_bytes(content if harm == "in the middle" else content[:100])
     path = zip_of(folder) if kind is Zip else tars_of(folder, 2)
     source = kind(path=str(path), size=16, labels=True, **way)
     text = refused(source)
@@ -177,31 +122,35 @@ def test_a_zip_whose_content_was_changed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"),
+    ("offset", "value", "message"),
     [
-        ("in a header", "is no whole tar file"),
-        ("in a file", "is no whole tar file"),
-        ("its end", "its end is missing"),
-        ("compressed", "is no whole tar file"),
-        ("empty", "is no whole tar file"),
+        (8, b"\x20\x00", "a.png in {} is encrypted, or compressed in a way that is not read here"),
+        (20, b"\xff\xff\x00\x00\xff\xff\x00\x00", "{} is no whole zip file (it ends in the middle of a file)"),
+        (46, b"\xff", "{} is no whole zip file ('utf-8' codec"),
     ],
 )
-def test_tar_files_that_are_not_whole(folder: Path, harm: str, message: str) -> None:
-    shards = tars_of(folder, 2)
-    one = shards / "train-001.tar"
-    content = one.read_bytes()
-    with tarfile.open(one) as tar:
-        last = tar.getmembers()[-1]
-    cut = {"in a header": 700, "in a file": 600, "its end": last.offset_data + 512, "empty": 0}
-    if harm == "compressed":
-        import gzip
+def test_a_list_of_files_that_is_damaged(tmp_path: Path, offset: int, value: bytes, message: str) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("\u00e4.png" if offset == 46 else "a.png")
+        archive.writestr(info, encoded(picture(0)))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02") + offset
+    content[place : place + len(value)] = value
+    path.write_bytes(content)
+    assert message.format(path) in refused(Zip(path=str(path), size=16))
 
-        one.write_bytes(gzip.compress(content))
-    else:
-        one.write_bytes(content[: cut[harm]])
-    text = refused(Tar(path=str(shards), size=16))
-    assert message in text
-    assert "train-001.tar" in text
+
+def test_tables_in_several_folders(folder: Path) -> None:
+    """One folder's labels are not those of another, and a copy that a system made is no table."""
+    rows = json.dumps({"labels": [[f"{file.relative_to(folder)}", 1] for file in sorted(folder.rglob("*.png"))]})
+    extra = {"images/dataset.json": rows, "other/dataset.json": rows}
+    text = refused(Zip(path=str(zip_of(folder, extra=extra)), size=16, labels=True))
+    assert "has several tables of labels: images/dataset.json, other/dataset.json" in text
+    text = refused(Zip(path=str(zip_of(folder, extra={"others/dataset.json": rows})), size=16, labels=True))
+    assert "has no class in others/dataset.json" in text
+    extra = {"images/dataset.json": rows, "__MACOSX/dataset.json": "{"}
+    assert Zip(path=str(zip_of(folder, extra=extra)), size=16, labels=True).open(CPU).classes == ("0", "1")
 
 
 def test_archives_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
@@ -221,69 +170,8 @@ def test_archives_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     assert "there is no image in" in refused(Tar(path=str(tmp_path / "none.tar"), size=16))
 
 
-def test_an_index_that_cannot_be_written(folder: Path, cache: Path) -> None:
-    (cache / "indexes").write_text("a file")
-    assert "Set DIST_GAN_DATA to a folder with room" in refused(Zip(path=str(zip_of(folder)), size=16))
-
-
 def open_files() -> list[str]:
     return [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
-
-
-def jpg(number: int) -> bytes:
-    return encoded(picture(number), "JPEG")
-
-
-def samples(tmp_path: Path, files: dict[str, bytes], **options: Any) -> Dataset:
-    tar_of(tmp_path / "a.tar", files)
-    return Tar(path=str(tmp_path / "a.tar"), size=16, **options).open(CPU)
-
-
-def test_which_file_of_a_sample_is_what(tmp_path: Path) -> None:
-    files = {
-        "x/0.jpg": jpg(0), "x/0.seg.png": encoded(picture(7)), "x/0.json": b'{"kind": 2}', "x/0.cls": b"5\n",
-        "._x/0.jpg": b"junk", "notes": b"text", "x/text.txt": b"a sample without an image",
-        "x/1.json": b'{"kind": 0}', "x/1.cls": b"1", "x/1.JPG": jpg(1), "x/1.seg.png": encoded(picture(8)),
-    }  # fmt: skip
-    plain = samples(tmp_path, files)
-    assert len(plain) == 2
-    assert plain.notes == ("1 skipped: samples without an image (1)",)
-    first = Tar(path=str(tmp_path / "a.tar"), size=16, labels=True).open(CPU)
-    assert first.labels.tolist() == [5, 1]  # type: ignore[attr-defined]
-    assert first.classes == tuple("012345")
-    other = Tar(path=str(tmp_path / "a.tar"), size=16, image="seg.png", labels=True, label="json:kind").open(CPU)
-    assert other.labels.tolist() == [2, 0]  # type: ignore[attr-defined]
-    assert not torch.equal(other.images, first.images)  # type: ignore[attr-defined]
-    assert other.fingerprint != first.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("files", "options", "message"),
-    [
-        ({"0.jpg": 0, "0.png": 1}, {}, "0 in {} has 2 images: jpg, png. Set data.image=jpg"),
-        ({"0.jpg": 0}, {"labels": True}, "0 in {} has no .cls, but jpg"),
-        ({"0.jpg": 0, "0.cls": b"-1"}, {"labels": True}, "has the class -1, expected 0 to"),
-        ({"0.jpg": 0, "0.cls": b"1", "1.jpg": 1, "1.cls": b"a"}, {"labels": True}, "Give all of them numbers"),
-        ({"0.jpg": 0, "0.json": b"{}"}, {"labels": True, "label": "json:a"}, "the .json of 0 in {} has no class 'a'"),
-        ({"0.jpg": 0, "0.json": b'{"a": 0.5}'}, {"labels": True, "label": "json:a"}, "is 0.5, expected a number"),
-    ],
-)
-def test_samples_that_cannot_be_used(tmp_path: Path, files: Any, options: Any, message: str) -> None:
-    content = {name: jpg(what) if isinstance(what, int) else what for name, what in files.items()}
-    with pytest.raises(ConfigError) as error:
-        samples(tmp_path, content, **options)
-    assert message.format(tmp_path / "a.tar") in str(error.value)
-
-
-def test_names_of_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert braces("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
-    assert braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"]
-    shards = tars_of(folder, 3)
-    monkeypatch.chdir(folder.parent)
-    known = Tar(path=str(shards), size=16).open(CPU).fingerprint
-    for path in ("shards", "shards/*.tar", f"{shards}/train-*.tar", "shards/train-{000..002}.tar"):
-        assert Tar(path=path, size=16).open(CPU).fingerprint == known
-    assert len(Tar(path="shards/train-000.tar", size=16).open(CPU)) == 14
 
 
 @pytest.mark.parametrize("keeps_open", [True, False])

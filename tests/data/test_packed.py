@@ -1,4 +1,6 @@
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +8,13 @@ import pytest
 import torch
 
 from dist_gan.data import Folder, Npy, Packed, npy, packed
-from dist_gan.data.__main__ import main
+from dist_gan.data.__main__ import KINDS, main
 from dist_gan.data.mapped import Mapped
-from dist_gan.data.pack import pack
+from dist_gan.data.pack import pack, source_at
 from dist_gan.data.packed import verify
 from dist_gan.data.source import Resident, Source
-from dist_gan.errors import ConfigError
+from dist_gan.errors import ConfigError, DataError
+from tests.data.archives import tars_of
 from tests.data.streams import CPU, stream, take
 
 
@@ -101,6 +104,66 @@ def test_an_interrupted_pack_leaves_nothing(folder: Path, tmp_path: Path, monkey
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def harmed(monkeypatch: pytest.MonkeyPatch, harm: Callable[[], object]) -> None:
+    """`harm` is done when all but the last file of a pack is written."""
+    monkeypatch.setattr("dist_gan.data.pack.write_json", lambda *arguments: harm())
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing(
+    folder: Path, tmp_path: Path, which: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *arguments: pytest.fail("this would have ended it at once"))
+    try:
+        harmed(monkeypatch, lambda: signal.raise_signal(which))
+        assert main(["pack", str(folder), f"out={tmp_path / 'new' / 'pack'}", "size=16", "workers=0"]) == 130
+    finally:
+        assert signal.signal(signal.SIGTERM, before).__name__ == "<lambda>"  # type: ignore[union-attr]
+    assert list((tmp_path / "new").iterdir()) == []
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_images_that_fail_while_they_are_packed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(error: Exception) -> None:
+        raise error
+
+    for error, code, message in (
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            5,
+            "data: a process that reads images",
+        ),
+        (DataError("data: 1.png cannot be used"), 5, "data: 1.png cannot be used"),
+    ):
+        harmed(monkeypatch, lambda error=error: fails(error))  # type: ignore[misc]
+        assert main(["pack", str(folder), f"out={tmp_path / 'pack'}", "size=16", "workers=0"]) == code
+        assert capsys.readouterr().err.startswith(message)
+    harmed(monkeypatch, lambda: fails(RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["pack", str(folder), f"out={tmp_path / 'pack'}", "size=16", "workers=0"])
+
+
+def test_what_a_folder_has_is_found_or_asked_for(folder: Path) -> None:
+    def kind(path: Path) -> str:
+        return str(source_at(str(path), KINDS, {}).model_dump()["name"])
+
+    assert kind(folder) == "folder"
+    assert kind(tars_of(folder, 2)) == "tar"
+    tables = folder.parent / "some"
+    (tables / "train").mkdir(parents=True)
+    (tables / "train" / "0.parquet").touch()
+    assert kind(tables) == "parquet"
+    (folder / "backup.tar").touch()
+    with pytest.raises(ConfigError, match=r"has files of several kinds: .*backup\.tar") as error:
+        kind(folder)
+    assert "name=folder" in str(error.value)
+    assert "name=tar" in str(error.value)
+    columns = source_at(str(tables), KINDS, {"label": "5", "labels": "true", "size": "8", "channels": "1"}).model_dump()
+    assert [columns[key] for key in ("label", "labels", "size", "channels")] == ["5", True, 8, 1]
+
+
 def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "pack")
     assert main(["pack", str(folder), f"out={out}", "size=16x8", "channels=1", "labels=true", "workers=0"]) == 0
@@ -114,6 +177,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (["pack", str(folder), f"out={out}"], "is there already"),
         (["pack", str(folder)], "expected the path of images, and out=PACK"),
         (["pack", str(folder), f"out={out}2", "size=2"], "size: a side of at least 4 pixels"),
+        (["pack", str(folder), f"out={out}2", "size=\u00b2"], "size: a side of at least 4 pixels"),
         (["pack", str(folder), f"out={out}2", "sides=2"], "sides: Extra inputs are not permitted"),
         (["pack", str(folder), f"out={out}2", "name=rar"], "name: expected one of folder, "),
         (["pack", str(tmp_path / "none"), f"out={out}2"], "is not a folder"),
@@ -171,6 +235,10 @@ def test_npy_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert "a.npy cannot be used (No such file or directory)" in refused(source)
     path.write_bytes(b"no array")
     assert "Expected a whole .npy file" in refused(source)
+    for end in (None, -5):
+        np.savez(tmp_path / "a.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
+        path.write_bytes((tmp_path / "a.npz").read_bytes()[:end])
+        assert "Expected a whole .npy file" in refused(source)
     np.save(path, np.zeros((4, 8, 8, 3), np.uint8))
     path.write_bytes(path.read_bytes()[:-5])
     assert "a.npy cannot be used" in refused(source)
