@@ -151,9 +151,14 @@ class Remote:
             content = bytes(system.cat_file(path, start=offset, end=offset + size)) if size else b""
         except Exception as error:
             raise self._failed(error) from None
-        if len(content) != size:  # more than asked for come from a server that knows no parts of files
-            only = "only " if len(content) < size else ""
-            raise OSError(errno.EIO, f"{only}{len(content):,} of {size:,} bytes came from {self.name}")
+        if len(content) < size:
+            raise OSError(errno.EIO, f"only {len(content):,} of {size:,} bytes came from {self.name}")
+        if len(content) > size:
+            raise OSError(
+                errno.EIO,
+                f"{len(content):,} bytes came from {self.name} where {size:,} were asked for: its server sends no "
+                "parts of files",
+            )
         return content
 
     def _look_again(self) -> None:

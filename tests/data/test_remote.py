@@ -144,24 +144,15 @@ def test_another_version_of_the_same_size(bucket: Any, gigabytes: float) -> None
 
 
 @pytest.mark.parametrize(
-    "facts",
-    [
-        {"ETag": '"1"'},  # s3://, https://
-        {"Last-Modified": "Sat"},
-        {"generation": "1", "updated": "Sat"},  # gs://
-        {"blob_id": "1"},  # hf://
-        {"last_modified": "Sat"},  # az://
-        {"mtime": 1.5},
-    ],
+    "key", ["ETag", "mtime", "Last-Modified", "last_modified", "generation", "updated", "created", "blob_id", "sha"]
 )
-def test_what_is_a_version(facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    known: dict[str, Any] = {"name": "a", "size": 5, "type": "file", "atime": 3.5, **facts}
-    monkeypatch.setattr(remote, "file_system", lambda url: (SimpleNamespace(info=lambda path: known), "a"))
+def test_what_is_a_version(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"name": "a", "size": 5, "type": "file", key: "one", "atime": 1.5, "last_commit": "one"}
+    monkeypatch.setattr(remote, "file_system", lambda url: (SimpleNamespace(info=lambda path: facts), "a"))
     before = Remote("cloud://a").stamp
-    known |= {"atime": 4.5, "last_commit": "another"}
+    facts |= {"atime": 2.5, "last_commit": "another"}
     assert Remote("cloud://a").stamp == before
-    for key in facts:
-        known[key] = "another"
+    facts[key] = "another"
     assert Remote("cloud://a").stamp != before
 
 
@@ -240,15 +231,15 @@ def test_a_folder_with_a_dot(bucket: Any) -> None:
         ("https://host/a.tar?X-Sig=a*b/c.d", "https://host/a.tar?X-Sig=a*b/c.d"),
         ("https://host/a?download=1", "https://host/a?download=1"),
         ("http://[::1]:80/a.tar", "http://[::1]:80/a.tar"),
-        ("https://host/folder", "https://host/folder/*.tar"),
-        ("https://host/set.v2/", "https://host/set.v2/*.tar"),
-        ("https://host/*.tar", "https://host/*.tar"),
+        ("https://host/folder", "in https://host/folder/*.tar"),
+        ("https://host/set.v2/", "in https://host/set.v2/*.tar"),
+        ("https://host/*.tar", "in https://host/*.tar"),
         ("simplecache::https://host/a.tar?b", "simplecache::https://host/a.tar?b"),
     ],
 )
 def test_urls_of_the_web(url: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is asked there: whether a file is a folder would be found out by downloading it."""
-    web = SimpleNamespace(glob=lambda path: [path], unstrip_protocol=str)
+    web = SimpleNamespace(glob=lambda path: [f"in {path}"], unstrip_protocol=str)
     monkeypatch.setattr(remote, "file_system", lambda url: (web, url))
     assert remote.urls_at(url, "*.tar") == [found]
 
@@ -256,7 +247,7 @@ def test_urls_of_the_web(url: str, found: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_server_that_knows_no_parts_of_files(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     real = type(bucket).cat_file
     monkeypatch.setattr(type(bucket), "cat_file", lambda self, path, **options: real(self, path))
-    with pytest.raises(OSError, match=r"\d\d,\d\d\d of 10 bytes came from memory://bucket/train-000.tar"):
+    with pytest.raises(OSError, match=r"\d\d,\d\d\d bytes came from .* where 10 were asked for"):
         Remote("memory://bucket/train-000.tar").read(512, 10)
 
 

@@ -44,6 +44,8 @@ def test_splits(folder: Path, tmp_path: Path) -> None:
         ("train-faces/train-0.parquet train-faces/test-0.parquet", "train-faces", "", "test, train"),
         ("test/train-0.parquet test/test-0.parquet", "test/*.parquet", "test", [1]),
         ("test/a.parquet test/b.parquet", "test/*.parquet", "", [0, 1]),
+        ("a.parquet test/a.parquet", "", "train", []),
+        ("test/a.parquet test/b.parquet", "test/*.parquet", "test", []),
         ("contest/latest.parquet contest/0.parquet", "", "test", []),
     ],
 )
