@@ -3,36 +3,35 @@
 A row of such a table cannot be read without its neighbors. So the images in it are copied once into a plain file, as
 they are (JPEG, PNG), and read from there like those of a tar shard:
 
-    tables/KEY.images    the images of one table, one after the other
-    tables/KEY.json      the names of its classes
+    tables/KEY.images         the images of one table, one after the other
+    tables/KEY.images.json    their SHA-256, when they were written, and the names of the table's classes
+
+A copy is of a table and a column: whatever else a run wants of them, it is not made again.
 """
 
 import contextlib
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from dist_gan.data.durable import read_json, replacing, write_json
-from dist_gan.data.fetch import data_root
-from dist_gan.data.files import expanded, shown
+from dist_gan.data.durable import record, recorded, remove_torn, replacing
+from dist_gan.data.fetch import data_root, only_one
+from dist_gan.data.files import shown
 from dist_gan.data.from_files import FromFiles
-from dist_gan.data.index import Index, Scanned, Shard, index_of
-from dist_gan.data.remote import Remote, file_system, is_url, urls_at
-from dist_gan.data.shards import MOST_OPEN, Local, as_it_is, open_shards
-from dist_gan.data.source import READING, Dataset, Reading
+from dist_gan.data.index import Index, Scan, Scanned, Shard, index_of
+from dist_gan.data.remote import Remote, file_system, stay_open, version_note
+from dist_gan.data.shards import Local, as_it_is, open_shards
+from dist_gan.data.source import READING, Dataset, Reading, throttled
+from dist_gan.data.table_files import tables_at
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
 
-SPLITS = ("train", "test", "validation")
-HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 AT_ONCE = 256  # rows
-ENDINGS = (".parquet", ".arrow")
 
 
 class Parquet(FromFiles):
@@ -47,8 +46,8 @@ class Parquet(FromFiles):
     """A folder with .parquet files, or one that `datasets` saved; one file; a pattern: tables/*.parquet; a data set of
     the Hugging Face Hub: USER/NAME; or a URL that fsspec reads."""
     split: str = ""
-    """Only tables whose name, or whose folder, begins with this, such as train. Empty: all, where they are of one
-    split."""
+    """Only tables with this word in their name, or else in their nearest folder below `path`: train takes
+    train-0.parquet, faces-train.parquet and train/0.parquet. Empty: all, where they are of one split."""
     image: str = "image"
     """The column with the images: the bytes of files, as `datasets` stores them."""
     labels: bool = False
@@ -57,94 +56,114 @@ class Parquet(FromFiles):
     """The column with the class of each image: its number from 0 on, or its name."""
 
     def open(self, device: torch.device, reading: Reading = READING) -> Dataset:
-        tables = _tables(self.path, self.split)
+        tables = tables_at(self.path, self.split)
+        copies = [_copy(table, self.image) for table in tables]
         label = self.label if self.labels else ""
         options = {"image": self.image, "label": label}
 
         def scan(table: Shard, skipped: Counter[str]) -> Generator[Scanned, None, str]:
             return _scan(table, self.image, label)
 
-        index = index_of("parquet", tables, options, scan, self.white, reading)
-        if not _are_there(index, tables, options):
-            index.path.with_suffix(".json").unlink(missing_ok=True)
-            index = index_of("parquet", tables, options, scan, self.white, reading)
-        copies = [Local(_copy(table, options), len(tables) <= MOST_OPEN) for table in tables]
-        names: tuple[str, ...] = ()
-        for table, copy in zip(tables, copies, strict=True):
-            copy.name = table.name
-            names = max(names, tuple(read_json(_copy(table, options).with_suffix(".json"))["names"]), key=len)
-        if len(names) >= len(index.classes):
-            index.classes = names or index.classes
-        return open_shards(self, index, copies, options, as_it_is, _name, device, reading)
+        folder = data_root() / "tables"
+        try:
+            with contextlib.ExitStack() as stack:
+                if not all(map(recorded, copies)):
+                    stack.enter_context(only_one(folder))
+                    remove_torn(folder)
+                index = index_of("parquet", tables, options, scan, self.white, reading)
+                facts = _made_sure(tables, copies, index, scan, reading)
+        except OSError as error:
+            raise ConfigError(
+                f"data: the images of tables cannot be copied to {shown(folder)} ({error.strerror or error}). Set "
+                "DIST_GAN_DATA to a folder with room"
+            ) from None
+        shards = []
+        for table, copy, one in zip(tables, copies, facts, strict=True):
+            shards.append(Local(copy, stay_open(len(copies))))
+            shards[-1].name, shards[-1].stamp = table.name, one["stamp"]
+        names = _names(tables, [tuple(one["classes"].get(label, ())) for one in facts])
+        if len(names) >= len(index.classes) and index.classes == tuple(map(str, range(len(index.classes)))):
+            index.classes = names
+        notes = version_note([table for table in tables if isinstance(table, Remote)])
+        return open_shards(self, index, shards, options, as_it_is, _name, device, reading, notes)
+
+
+def _made_sure(
+    tables: Sequence[Shard], copies: Sequence[Path], index: Index, scan: Scan, reading: Reading
+) -> list[dict[str, Any]]:
+    """What is recorded of the copies; those that are missing, or are not what they were, are made again.
+
+    Raises:
+        ConfigError: a table is not the one of the index.
+        OSError: a copy cannot be written.
+    """
+    facts = []
+    report = throttled(reading.progress)
+    for number, (table, copy) in enumerate(zip(tables, copies, strict=True)):
+        found = recorded(copy, reads=True)
+        if not found:
+            if _all_read(scan(table, Counter())) == index.sha256[number]:
+                found = recorded(copy)
+            if not found:
+                raise _is_another(table, index.path)
+            report("copying tables", number + 1, len(tables))
+        facts.append(found)
+    return facts
+
+
+def _all_read(images: Generator[Scanned, None, str]) -> str:
+    """What `images` returns at its end."""
+    while True:
+        try:
+            next(images)
+        except StopIteration as end:
+            return str(end.value)
+
+
+def _is_another(table: Shard, made: Path) -> ConfigError:
+    return ConfigError(
+        f"data.path: {shown(table.name)} is not what it was when {shown(made)} was made, at the same size and time. "
+        "Put it back as it was, or remove that file"
+    )
+
+
+def _names(tables: Sequence[Shard], names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of classes that the tables agree on; empty where none has them. Raises ConfigError."""
+    first: dict[tuple[str, ...], str] = {}
+    for table, those in zip(tables, names, strict=True):
+        if those:
+            first.setdefault(those, table.name)
+    if len(first) > 1:
+        (those, one), (others, another) = list(first.items())[:2]
+        raise ConfigError(
+            f"data.label: the classes of {shown(one)} are {_few(those)}, those of {shown(another)} {_few(others)}: a "
+            "number means something else in each. Give tables with the same classes in data.path, or data.labels=false"
+        )
+    return next(iter(first), ())
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _name(table: Shard, offset: int, number: int) -> str:
     return f"row {number}"
 
 
-def _tables(path: str, split: str) -> list[Shard]:
-    """Files, or URLs, in the order of their names."""
-    if not is_url(path) and HUB.fullmatch(path) and not expanded(path).exists():
-        path = f"hf://datasets/{path}"
-    place = expanded(path)
-    if is_url(path):
-        found = urls_at(path, "**/*.parquet")
-    elif place.is_dir():
-        found = sorted(str(file) for ending in ENDINGS for file in place.rglob(f"*{ending}"))
-    elif re.search(r"[*?\[]", path):
-        root = Path(place.anchor)
-        found = sorted(map(str, root.glob(str(place.relative_to(root)))))
-    else:
-        found = [str(place)]
-    common = len(str(place)) if not is_url(path) and place.is_dir() else 0
-    of = {one: next((s for s in (*SPLITS, split) if s and _is_of(one[common:], s)), "") for one in found}
-    if split:
-        found = [one for one in found if _is_of(one[common:], split)]
-    elif len(several := sorted(set(of.values()))) > 1:
-        named = [one for one in several if one]
-        rest = ", and files of none" if "" in several else ""
-        raise ConfigError(
-            f"data.split: {shown(path)} has the splits {', '.join(named)}{rest}. Set data.split={named[0]}, or another"
-        )
-    if not found:
-        raise ConfigError(
-            f"data.path: no table{f' of the split {split}' if split else ''} at {shown(path)}. Expected "
-            "files that end in .parquet, or .arrow files that `datasets` saved"
-        )
-    return [Remote(one) if is_url(one) else Local(Path(one), len(found) <= MOST_OPEN) for one in found]
-
-
-def _is_of(path: str, split: str) -> bool:
-    return any(re.match(rf"{re.escape(split)}(?![a-z0-9])", part) for part in PurePosixPath(path).parts)
-
-
-def _copy(table: Shard, options: dict[str, Any]) -> Path:
-    key = hashlib.sha256(json.dumps([table.name, table.stamp, options]).encode(errors="surrogateescape")).hexdigest()
+def _copy(table: Shard, image: str) -> Path:
+    """Of the images in the column `image`."""
+    key = hashlib.sha256(json.dumps([table.name, table.stamp, image]).encode(errors="surrogateescape")).hexdigest()
     return data_root() / "tables" / f"{key[:32]}.images"
 
 
-def _are_there(index: Index, tables: Sequence[Shard], options: dict[str, Any]) -> bool:
-    """Whether the copies of all tables have the sizes that the index says."""
-    for number, table in enumerate(tables):
-        first, end = index.firsts[number : number + 2]
-        size = int(index.entries["offset"][end - 1]) + int(index.entries["size"][end - 1]) if end > first else 0
-        copy = _copy(table, options)
-        if (
-            not copy.is_file()
-            or copy.stat().st_size != size
-            or not isinstance(read_json(copy.with_suffix(".json")), dict)
-        ):
-            return False
-    return True
-
-
 def _scan(table: Shard, image: str, label: str) -> Generator[Scanned, None, str]:
-    """Copy the images of a table."""
+    """All images of a table, which are copied where no copy is whole."""
     where = shown(table.name)
-    copy = _copy(table, {"image": image, "label": label})
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    digest, offset, number = hashlib.sha256(), 0, 0
-    with _opened(table) as (schema, batches), replacing(copy) as file:
+    copy = _copy(table, image)
+    known = recorded(copy, reads=True)
+    images, rows = hashlib.sha256(), hashlib.sha256()
+    offset = number = 0
+    with _opened(table) as (schema, batches), contextlib.nullcontext() if known else replacing(copy) as file:
         _check(schema, image, label, where)
         for batch in batches:
             classes = batch.column(label).to_pylist() if label else [None] * batch.num_rows
@@ -161,13 +180,18 @@ def _scan(table: Shard, image: str, label: str) -> Generator[Scanned, None, str]
                         "embed_external_files=True), or use data.name=folder"
                     )
                 content = content or b""
-                file.write(content)
-                digest.update(len(content).to_bytes(8) + content + repr(one).encode())
+                if file:
+                    file.write(content)
+                images.update(content)
+                rows.update(len(content).to_bytes(8) + content + repr(one).encode())
                 yield Scanned(f"row {number}", offset, len(content), content, one, "" if content else "it is empty")
                 offset += len(content)
                 number += 1
-    write_json(copy.with_suffix(".json"), {"names": _class_names(schema, label)})
-    return digest.hexdigest()
+    if not known:
+        record(copy, images.hexdigest(), classes=_class_names(schema))
+    elif known["sha256"] != images.hexdigest():
+        raise _is_another(table, copy)
+    return rows.hexdigest()
 
 
 @contextlib.contextmanager
@@ -179,8 +203,8 @@ def _opened(table: Shard) -> Iterator[tuple[Any, Iterator[Any]]]:
         import pyarrow.parquet
     except ImportError:
         raise ConfigError("data.name: parquet needs the package pyarrow: pip install 'dist_gan[data]'") from None
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        with _explained(table):
             if isinstance(table, Remote):
                 system, path = file_system(table.name)
                 file = stack.enter_context(system.open(path, "rb"))
@@ -188,34 +212,66 @@ def _opened(table: Shard) -> Iterator[tuple[Any, Iterator[Any]]]:
                 file = stack.enter_context(open(table.name, "rb"))
             if table.name.endswith(".arrow"):
                 reader = pyarrow.ipc.open_stream(file)
-                yield reader.schema, iter(reader)
+                schema, batches = reader.schema, iter(reader)
             else:
                 parquet = pyarrow.parquet.ParquetFile(file)
-                yield parquet.schema_arrow, parquet.iter_batches(AT_ONCE)
-    except pyarrow.ArrowException as error:
-        raise ConfigError(
-            f"data.path: {shown(table.name)} is no whole table ({' '.join(str(error).split())[:200]}). Copy it again"
-        ) from None
+                schema, batches = parquet.schema_arrow, parquet.iter_batches(AT_ONCE)
+        yield schema, _each(table, batches)
+
+
+def _each(table: Shard, batches: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        with _explained(table):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextlib.contextmanager
+def _explained(table: Shard) -> Iterator[None]:
+    """Inside, what a table, or the file system that has it, raises becomes a ConfigError."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except Exception as error:  # each file system has errors of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, ArrowException):
+            text = f"{shown(table.name)} is no whole table ({reason}). Copy it again"
+        else:
+            text = f"{shown(table.name)} cannot be read ({getattr(error, 'strerror', None) or reason})"
+        raise ConfigError(f"data.path: {text}") from None
 
 
 def _check(schema: Any, image: str, label: str, where: str) -> None:
     from pyarrow import types
 
     for key, column in (("image", image), ("label", label)):
-        if column and column not in schema.names:
-            raise ConfigError(f"data.{key}: {where} has no column {column}, but {', '.join(schema.names)}")
+        if column and schema.names.count(column) != 1:
+            several = f"{schema.names.count(column)} columns" if column in schema.names else "no column"
+            raise ConfigError(f"data.{key}: {where} has {several} {column}, but {', '.join(schema.names)}")
     kind = schema.field(image).type
     is_struct = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    if not is_struct and not types.is_binary(kind) and not types.is_large_binary(kind):
+    content = kind.field("bytes").type if is_struct else kind
+    if (
+        not types.is_binary(content)
+        and not types.is_large_binary(content)
+        and not (is_struct and types.is_null(content))
+    ):
         raise ConfigError(
             f"data.image: the column {image} of {where} is of the type {kind}, expected bytes of image files"
         )
 
 
-def _class_names(schema: Any, label: str) -> list[str]:
-    """Of Hugging Face's ClassLabel; empty where there are none."""
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Of each column that is Hugging Face's ClassLabel."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
-        return []
+        return {
+            key: [str(name) for name in feature["names"]]
+            for key, feature in features.items()
+            if isinstance(feature, dict) and feature.get("names")
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
