@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dist_gan.data.decode import Broken, Unclear, whole
-from dist_gan.data.durable import read_json, replacing, write_json
+from dist_gan.data.durable import read_json, remove_torn, replacing, write_json
 from dist_gan.data.fetch import data_root, only_one
 from dist_gan.data.files import shown, skipped_note
 from dist_gan.data.jpegs import pixels
@@ -125,6 +125,7 @@ def index_of(
         return found
     try:
         with only_one(folder):
+            remove_torn(folder)
             if not (found := _load(path)):  # another process was faster
                 _build(path, shards, stamps, scan, white, reading)
                 found = _load(path)

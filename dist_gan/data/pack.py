@@ -17,7 +17,7 @@ from dist_gan.data.files import ENDINGS, expanded, is_skipped, shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.packed import FACTS, FORMAT, IMAGES, LABELS
 from dist_gan.data.source import READING, Dataset, Reading, Source, throttled
-from dist_gan.data.tables import ENDINGS as TABLES
+from dist_gan.data.table_files import ENDINGS as TABLES
 from dist_gan.errors import ConfigError, RunError
 
 AT_ONCE = 256  # images

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import re
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from typing import Any
 from dist_gan.data.durable import BLOCK, record, recorded, remove_torn, replacing
 from dist_gan.data.fetch import data_root, may_fetch, only_one
 from dist_gan.data.files import shown
-from dist_gan.data.shards import MOST_OPEN, Local
+from dist_gan.data.shards import Local, stay_open
 from dist_gan.errors import ConfigError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
@@ -236,12 +235,6 @@ def remote_shards(urls: Sequence[str], limit: float) -> list[Remote]:
             break
         shard.is_kept = True
     return shards
-
-
-def stay_open(count: int) -> bool:
-    """Whether a process may keep this many shards open: at most `MOST_OPEN`, and a quarter of its open files."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return count <= (MOST_OPEN if limit == resource.RLIM_INFINITY else min(MOST_OPEN, limit // 4))
 
 
 def limit_note(shards: Sequence[Remote]) -> list[str]:

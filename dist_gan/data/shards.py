@@ -3,6 +3,7 @@
 import bisect
 import errno
 import os
+import resource
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,12 @@ from dist_gan.errors import ConfigError
 
 MOST_OPEN = 256
 """Shards that a process keeps open; of more, each is opened for each read."""
+
+
+def stay_open(count: int) -> bool:
+    """Whether a process may keep this many shards open: at most `MOST_OPEN`, and a quarter of its open files."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return count <= (MOST_OPEN if limit == resource.RLIM_INFINITY else min(MOST_OPEN, limit // 4))
 
 
 class _Descriptor:

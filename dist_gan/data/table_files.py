@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from dist_gan.data.durable import read_json
 from dist_gan.data.files import expanded, shown
 from dist_gan.data.index import Shard
-from dist_gan.data.remote import Remote, folder_of, is_url, stay_open, urls_at
-from dist_gan.data.shards import Local
+from dist_gan.data.remote import Remote, folder_of, is_url, urls_at
+from dist_gan.data.shards import Local, stay_open
 from dist_gan.errors import ConfigError
 
 SPLITS = ("train", "test", "validation")

@@ -24,8 +24,8 @@ from dist_gan.data.fetch import data_root, only_one
 from dist_gan.data.files import shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.index import Index, Scan, Scanned, Shard, index_of
-from dist_gan.data.remote import Remote, file_system, stay_open, version_note
-from dist_gan.data.shards import Local, as_it_is, open_shards
+from dist_gan.data.remote import Remote, file_system, version_note
+from dist_gan.data.shards import Local, as_it_is, open_shards, stay_open
 from dist_gan.data.source import READING, Dataset, Reading, throttled
 from dist_gan.data.table_files import tables_at
 from dist_gan.errors import ConfigError

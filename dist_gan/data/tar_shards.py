@@ -17,7 +17,7 @@ from dist_gan.data.files import AWAY, ENDINGS, expanded, is_skipped, patiently, 
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.index import Scanned, Shard, index_of
 from dist_gan.data.remote import is_url, limit_note, remote_shards, urls_at
-from dist_gan.data.shards import MOST_OPEN, Local, as_it_is, open_shards
+from dist_gan.data.shards import Local, as_it_is, open_shards, stay_open
 from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
 from dist_gan.part import free
@@ -84,7 +84,7 @@ def shards_at(path: str) -> Sequence[Shard]:
             found += sorted(root.glob(str(place.relative_to(root))))
         else:
             found.append(place)
-    return [Local(place, len(found) <= MOST_OPEN) for place in found]
+    return [Local(place, stay_open(len(found))) for place in found]
 
 
 def braces(text: str) -> list[str]:

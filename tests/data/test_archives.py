@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dist_gan.data import Folder, Source, Tar, Zip, tar_shards
+from dist_gan.data import Folder, Source, Tar, Zip, shards
 from dist_gan.data.__main__ import main
 from dist_gan.errors import DataError
 from tests.data.archives import refused, tar_of, tars_of, zip_of
@@ -178,9 +178,9 @@ def open_files() -> list[str]:
 def test_shards_that_change_or_vanish_under_a_run(
     folder: Path, keeps_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tar_shards, "MOST_OPEN", 256 if keeps_open else 0)
-    shards = tars_of(folder, 1)
-    source = Tar(path=str(shards), size=16, resident_megabytes=0, workers=0)
+    monkeypatch.setattr(shards, "MOST_OPEN", 256 if keeps_open else 0)
+    place = tars_of(folder, 1)
+    source = Tar(path=str(place), size=16, resident_megabytes=0, workers=0)
     source.open(CPU)  # makes the index, for which it opens the shard
     dataset = source.open(CPU)
     (path,) = shards.glob("*.tar")
