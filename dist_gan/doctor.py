@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(USAGE.rstrip())
         return 0
     console.say(f"dist_gan {__version__}, doctor: {' '.join(arguments) or 'the default config'}\n")
-    if PLAN in arguments:
-        return _plan_ahead([argument for argument in arguments if argument != PLAN], console)
     try:
+        if PLAN in arguments:
+            return _plan_ahead([argument for argument in arguments if argument != PLAN], console)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # training shows torch's warnings again; here they would break the table
             return examine(arguments, console)
@@ -79,7 +79,10 @@ def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
             warnings.simplefilter("ignore")
             return plan(arguments, console)
     except ConfigError as error:
-        print(f"dist_gan.doctor: {error}", file=sys.stderr)
+        if world()[0]:
+            let_rank_0_report()
+        else:
+            print(f"dist_gan.doctor: {error}", file=sys.stderr)
         return error.exit_code
     except (RuntimeError, MemoryError) as error:
         if not rehearsal.is_memory(error):
