@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -194,7 +194,7 @@ def count(config: Config, processes: Processes, world: int = 1) -> Costs:
     of_kinds, most = {}, {}
     for kind in shares:
         game.images_seen = seen[kind]
-        counted, memory = Counted(), _Kept(game)
+        counted, memory = Counted(), MostKept(game)
         with counted, memory, arriving(game, partial(getattr, counted, "bytes")) as found:
             game.update(batches)
         of_kinds[kind], most[kind] = counted.work, memory.most
@@ -226,7 +226,7 @@ def count(config: Config, processes: Processes, world: int = 1) -> Costs:
     fixed += Work(operators=added.operators)
     again = more(2, least) - twice if config.used_microbatch else Work()
     neediest = max(shares, key=lambda kind: most[kind])
-    memory = _Kept(game)
+    memory = MostKept(game)
     play(memory, 2, 2 * least, neediest)
     kept_bytes = (memory.most - most[neediest]) / least
     state = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
@@ -243,7 +243,7 @@ def count(config: Config, processes: Processes, world: int = 1) -> Costs:
     )
 
 
-class _Kept:
+class MostKept:
     """Inside, notes how much the turn that needs most keeps for its backward."""
 
     def __init__(self, game: Game) -> None:
@@ -251,7 +251,7 @@ class _Kept:
         self.most = 0
         """Bytes, of all updates inside."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         players = self.game.players.values()
         self._noting = kept(parameter for player in players for parameter in player.network.parameters())
         memory = self._noting.__enter__()
@@ -261,6 +261,7 @@ class _Kept:
             memory.clear()
 
         self.game.watch = end_of_turn
+        return self
 
     def __exit__(self, *error: Any) -> None:
         self.game.watch = None

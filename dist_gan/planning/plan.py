@@ -88,7 +88,7 @@ def plan(arguments: Sequence[str], console: Console) -> int:
         assert found is not None
         _memory_here(costs, found, console)
     how = "bytes by the bandwidth of this machine's memory" if what.sheet else "measured here"
-    state = f"{size(costs.state_bytes)}, every {config.save.every:,} images"
+    state = f"{size(found.state_bytes if found else costs.state_bytes)}, every {config.save.every:,} images"
     console.row("checkpoint", "ok", f"{state}; rank 0 stops for {_time(alone.stall)} ({how}); written meanwhile")
     return 0
 

@@ -9,7 +9,7 @@ from dist_gan.config.command_line import configured
 from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
 from dist_gan.planning.cadence import due, example, kinds, moves
-from dist_gan.planning.counting import Counted, _Kept, count, made, on_made_up
+from dist_gan.planning.counting import Counted, MostKept, count, made, on_made_up
 from tests.support.runs import SMALL, SMALL_DCGAN, SMALL_STYLEGAN2
 
 SMALL_R3GAN = [*SMALL_DCGAN, "networks={name: r3gan, width: 8}"]
@@ -125,8 +125,7 @@ def test_what_is_kept_has_a_part_that_does_not_grow(processes: Processes) -> Non
     assert costs.kept_fixed > 0
     game, batches = made(on_made_up(asked, 6), processes)
     game.update(batches)
-    memory = _Kept(game)
-    with memory:
+    with MostKept(game) as memory:
         game.update(batches)
     assert costs.kept(6) == pytest.approx(memory.most, rel=0.001)
 
