@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(USAGE.rstrip())
         return 0
     console.say(f"dist_gan {__version__}, doctor: {' '.join(arguments) or 'the default config'}\n")
+    if PLAN in arguments:
+        return _plan_ahead([argument for argument in arguments if argument != PLAN], console)
     try:
-        if PLAN in arguments:
-            return _plan_ahead([argument for argument in arguments if argument != PLAN], console)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # training shows torch's warnings again; here they would break the table
             return examine(arguments, console)
@@ -78,6 +78,8 @@ def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return plan(arguments, console)
+    except KeyboardInterrupt:
+        return 130
     except ConfigError as error:
         if world()[0]:
             let_rank_0_report()
