@@ -7,24 +7,21 @@ python benchmarks/cost.py [CONFIG.yaml ...] [--images 4] [--out FILE.json]
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from show import console
 
 from dist_gan.config.command_line import load
 from dist_gan.config.schema import Config
 from dist_gan.distributed.processes import Processes
-from dist_gan.game.player import Player
-from dist_gan.objective.objective import Terms
-from dist_gan.planning.counting import Counted, kept, made, on_made_up
+from dist_gan.planning.counting import Counted, MostKept, made, on_made_up
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 COLUMNS = ("G", "D", "GFLOP an image", "MB moved an image", "fixed MiB", "MiB an image")
 
 
 def cost(config: Config, images: int) -> dict[str, float]:
-    """Of one update: work by image that D sees; memory of all that is as large as the players, and what the turn that
-    needs most keeps for its backward, by image of the batch."""
+    """Of one update: work by image that D sees; memory that does not grow with the batch, and what the turn that needs
+    most keeps for its backward, by image of the batch."""
     images = config.batch_multiple * -(-images // config.batch_multiple)
     game, batches = made(on_made_up(config, images), Processes("fp32"))
     game.update(batches)  # sets everything up
@@ -34,24 +31,26 @@ def cost(config: Config, images: int) -> dict[str, float]:
     sizes = {name: sum(p.numel() for p in player.network.parameters()) for name, player in game.players.items()}
     state = sum(t.numel() * t.element_size() for own in game.state().values() for t in own.values())
     state += 4 * max(sizes.values())  # the gradients of the player that moves
-    turns = [0]
-    with kept(p for player in game.players.values() for p in player.network.parameters()) as memory:
-
-        def end_of_turn(turn: str, player: Player[Any], terms: Terms) -> None:
-            turns.append(sum(memory.values()))
-            memory.clear()
-
-        game.watch = end_of_turn
-        game.update(batches)
+    less, more = (most_kept(config, times * images) for times in (1, 2))
+    each = (more - less) / images
     values = (
         sizes["G"],
         sizes["D"],
         counted.flops / seen / 1e9,
         counted.bytes / seen / 1e6,
-        state / 2**20,
-        max(turns) / game.batch_size / 2**20,
+        (state + less - images * each) / 2**20,
+        each / 2**20,
     )
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def most_kept(config: Config, images: int) -> int:
+    """Bytes, with a batch of so many images."""
+    game, batches = made(on_made_up(config, images), Processes("fp32"))
+    game.update(batches)
+    with MostKept(game) as memory:
+        game.update(batches)
+    return memory.most
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ def counted(names: list[str]) -> None:
         costs = count(config(name), Processes("fp32"))
         found[name] = {part: vars(getattr(costs, part)) for part in ("fixed", "per_image", "per_microbatch")} | {
             "state_bytes": costs.state_bytes,
+            "kept_fixed": costs.kept_fixed,
             "kept_bytes": costs.kept_bytes,
             "parameters": costs.parameters,
         }
@@ -79,7 +80,7 @@ def rows() -> list[Row]:
         work = parts[0] + images * parts[1] + (images // microbatch - 1) * parts[2]
         seconds = numbers["update_us"] / 1e6 if "update_us" in numbers else numbers["update_ms"] / 1e3
         gradients = 4 * max(one["parameters"].values())
-        memory = one["state_bytes"] + gradients + one["kept_bytes"] * microbatch
+        memory = one["state_bytes"] + gradients + one["kept_fixed"] + one["kept_bytes"] * microbatch
         peak = numbers.get("peak_memory_mib", 0.0) * 2**20
         found.append(Row(f"{part}: {name}", precision, images, seconds, work, peak, memory))
     return found

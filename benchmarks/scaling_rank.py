@@ -141,9 +141,8 @@ def grown(job: dict[str, Any]) -> dict[str, Any]:
     seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     costs = count(config, processes)
     microbatches = config.batch_size // config.microbatch if config.microbatch else 1
-    needed = memory(
-        config, costs.state_bytes, max(costs.parameters.values()), costs.kept_bytes, images=config.batch_size
-    )
+    kept = costs.kept(config.microbatch or config.batch_size)
+    needed = memory(config, costs.state_bytes, max(costs.parameters.values()), kept, images=config.batch_size)
     return {
         "seconds": min(times[2:]),
         "median": statistics.median(times[2:]),

@@ -78,8 +78,13 @@ def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return plan(arguments, console)
+    except KeyboardInterrupt:
+        return 130
     except ConfigError as error:
-        print(f"dist_gan.doctor: {error}", file=sys.stderr)
+        if world()[0]:
+            let_rank_0_report()
+        else:
+            print(f"dist_gan.doctor: {error}", file=sys.stderr)
         return error.exit_code
     except (RuntimeError, MemoryError) as error:
         if not rehearsal.is_memory(error):

@@ -28,6 +28,7 @@ class Asked:
     """A config and its machines."""
 
     config: Config
+    """Without what only states how it was launched, so that the config that a run has written can be planned too."""
     nodes: int
     gpus: int
     """Processes on a node: one for each GPU, or as many on its cores."""
@@ -57,6 +58,7 @@ def asked(arguments: Sequence[str], *, by_nccl: bool) -> Asked:
     own = [argument for argument in arguments if argument.partition("=")[0] in OPTIONS]
     options = read_options(own, OPTIONS)
     config = configured([argument for argument in arguments if argument not in own])
+    config = config.model_copy(update={"processes": 0, "debug": False})
     nodes, gpus = options["nodes"], options["gpus"]
     sheet = None if options["gpu"] == HERE else device(options["gpu"])
     if sheet is not None and config.precision not in sheet.teraflops:

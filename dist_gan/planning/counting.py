@@ -1,12 +1,11 @@
 """What one update costs, counted and not timed: parameters, FLOPs, bytes moved, operators, memory."""
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,11 +21,11 @@ from dist_gan.game.game import Game
 from dist_gan.game.player import Player
 from dist_gan.game.turn import MOVERS, Mover
 from dist_gan.objective.objective import Terms
+from dist_gan.planning.cadence import Due, example, kinds, steady
+from dist_gan.planning.sharing import of_others
 from dist_gan.run.build import game_of, stream_of
 
 T = TypeVar("T")
-LONGEST_PERIOD = 4096
-"""Updates in which penalties that are due now and then are looked for."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,21 @@ def kept(apart_from: Iterable[Tensor]) -> Iterator[dict[int, int]]:
 
 
 def on_made_up(config: Config, images: int, microbatch: int = 0) -> Config:
-    """The same on made-up data of the same shape, with batches of `images` images."""
+    """The same on made-up data of the same shape, with batches of `images` images. In its n-th update the same
+    penalties are due as in the n-th of the config itself."""
     shape = config.data.shape
     size = shape.height if shape.height == shape.width else f"{shape.height}x{shape.width}"
     data = Generated(size=size, channels=shape.channels, count=max(256, images))
-    return config.model_copy(update={"data": data, "batch_size": images, "microbatch": microbatch, "evaluate": ()})
+    smaller = Fraction(images, config.batch_size)  # exact: whether a penalty is due is decided by a remainder
+    penalties = tuple(p.model_copy(update={"every": p.every * smaller}) for p in config.objective.penalties)
+    changes = {
+        "data": data,
+        "batch_size": images,
+        "microbatch": microbatch,
+        "evaluate": (),
+        "objective": config.objective.model_copy(update={"penalties": penalties}),
+    }
+    return config.model_copy(update=changes)
 
 
 def made(config: Config, processes: Processes) -> tuple[Game, Iterator[Batch]]:
@@ -116,45 +125,6 @@ def made(config: Config, processes: Processes) -> tuple[Game, Iterator[Batch]]:
     alone = processes.alone()
     dataset = config.data.open(alone.device)
     return game_of(config, alone, dataset), stream_of(config, alone, dataset).batches(0)
-
-
-Due = tuple[int, ...]
-"""In how many turns of an update each penalty is due, in the order of the config."""
-
-
-def due(config: Config, batch: int, seen: int) -> Due:
-    """What is due in the update that begins at `seen` images, with batches of `batch` images."""
-    turns = config.discriminator_turns
-    places = {"D": [(seen + number * batch, batch) for number in range(turns)], "G": [(seen, turns * batch)]}
-    return tuple(
-        sum(bool(penalty.strength(*place)) for place in places[penalty.of]) for penalty in config.objective.penalties
-    )
-
-
-def kinds(config: Config) -> dict[Due, float]:
-    """The kinds of updates, by what is due in them -> the share of all updates; the most frequent comes first."""
-    per_update = config.discriminator_turns * config.batch_size
-    every = [penalty.every for penalty in config.objective.penalties if penalty.every]
-    period = min(LONGEST_PERIOD, math.lcm(per_update, *every) // per_update)
-    found = Counter(due(config, config.batch_size, update * per_update) for update in range(period))
-    return {kind: number / period for kind, number in found.most_common()}
-
-
-def example(config: Config, batch: int, kind: Due) -> int:
-    """The images seen before an update of this kind, with another size of the batch; where there is none, 0."""
-    per_update = config.discriminator_turns * batch
-    places = (update * per_update for update in range(LONGEST_PERIOD))
-    return next((seen for seen in places if due(config, batch, seen) == kind), 0)
-
-
-def moves(config: Config) -> dict[Mover, float]:
-    """How often each player moves in an update: each time its gradients are reduced. Penalties may move alone."""
-    found: dict[Mover, float] = {"D": config.discriminator_turns, "G": 1}
-    for kind, share in kinds(config).items():
-        for name in MOVERS:
-            alone = [n for n, p in zip(kind, config.objective.penalties, strict=True) if p.alone and p.of == name]
-            found[name] += share * max(alone, default=0)
-    return found
 
 
 @dataclass(frozen=True)
@@ -181,8 +151,12 @@ class Costs:
     """For each further microbatch. Counted only where the config has microbatches."""
     state_bytes: int
     """All that a checkpoint holds."""
+    own_bytes: int
+    """What of it a process has: with `shard`, the one that has most; else all."""
+    kept_fixed: float
+    """What the turn that needs most keeps for its backward, however many images it has: weights in another form."""
     kept_bytes: float
-    """What the turn that needs most keeps for its backward, for each image of a microbatch."""
+    """And for each image of a microbatch."""
     arrivals: dict[Mover, tuple[Arrival, ...]]
     """By player, in the order in which the gradients are ready."""
 
@@ -190,37 +164,55 @@ class Costs:
         """Of one update of a process that sees `images` images of each batch."""
         return self.fixed + images * self.per_image + (microbatches - 1) * self.per_microbatch
 
+    def kept(self, images: int) -> float:
+        """Bytes that the turn which needs most keeps for its backward, with a microbatch of so many images."""
+        return self.kept_fixed + images * self.kept_bytes
 
-def count(config: Config, processes: Processes) -> Costs:
+
+def count(config: Config, processes: Processes, world: int = 1) -> Costs:
     """Counts updates with one and with two of the smallest batch. All kinds of updates count by how often they come.
 
     They are counted as they are written (`speed=eager`), without the integers of exact runs.
+
+    Args:
+        config: what is played.
+        processes: this one, which plays it.
+        world: all processes of the run, among which `shard` divides the state.
+
+    Raises:
+        ConfigError: with `shard`, there are more processes than parameters.
     """
+    config = steady(config)
     config = config.model_copy(update={"speed": "eager", "microbatch": config.used_microbatch, "exact": False})
     least = config.batch_multiple
     shares = kinds(config)
     usual = next(iter(shares))
     game, batches = made(on_made_up(config, least), processes)
     game.update(batches)  # sets everything up
+    others = of_others(game, world) if config.shard else 0
     seen = {kind: example(config, least, kind) for kind in shares}
-    memory = _Kept(game)
-    of_kinds = {}
+    of_kinds, most = {}, {}
     for kind in shares:
         game.images_seen = seen[kind]
-        counted = Counted()
+        counted, memory = Counted(), MostKept(game)
         with counted, memory, arriving(game, partial(getattr, counted, "bytes")) as found:
             game.update(batches)
-        of_kinds[kind] = counted.work
+        of_kinds[kind], most[kind] = counted.work, memory.most
         if kind == usual:
             arrivals = {name: of_last_backward(game, name, noted, counted.bytes) for name, noted in found.items()}
 
-    def more(times: int, microbatch: int) -> Work:
-        """Of the same game on a larger batch."""
-        game.gradients.microbatch, game.images_seen = microbatch, seen[usual]
+    def play(noting: AbstractContextManager[Any], times: int, microbatch: int, kind: Due = usual) -> None:
+        """The same game plays a larger batch."""
+        game.gradients.microbatch, game.images_seen = microbatch, seen[kind]
         larger = on_made_up(config, times * least)
-        stream = stream_of(larger, game.processes, larger.data.open(game.processes.device))
-        with Counted() as counted:
-            game.update(stream.batches(0))
+        stream = stream_of(larger, game.processes, larger.data.open(game.processes.device)).batches(0)
+        next(stream)  # the first one draws the order of the pass
+        with noting:
+            game.update(stream)
+
+    def more(times: int, microbatch: int) -> Work:
+        counted = Counted()
+        play(counted, times, microbatch)
         return counted.work
 
     less, twice = of_kinds[usual], more(2, 2 * least)
@@ -233,12 +225,25 @@ def count(config: Config, processes: Processes) -> Costs:
     per_image += Work(added.flops / least, added.bytes / least)
     fixed += Work(operators=added.operators)
     again = more(2, least) - twice if config.used_microbatch else Work()
+    neediest = max(shares, key=lambda kind: most[kind])
+    memory = MostKept(game)
+    play(memory, 2, 2 * least, neediest)
+    kept_bytes = (memory.most - most[neediest]) / least
     state = sum(tensor.nbytes for own in game.state().values() for tensor in own.values())
-    sizes: dict[Mover, int] = {name: sum(p.numel() for p in game.players[name].parameters) for name in MOVERS}
-    return Costs(sizes, fixed, per_image, Work(operators=again.operators), state, memory.most / least, arrivals)
+    return Costs(
+        parameters={name: sum(p.numel() for p in game.players[name].parameters) for name in MOVERS},
+        fixed=fixed,
+        per_image=per_image,
+        per_microbatch=Work(operators=again.operators),
+        state_bytes=state,
+        own_bytes=state - others,
+        kept_fixed=most[neediest] - least * kept_bytes,
+        kept_bytes=kept_bytes,
+        arrivals=arrivals,
+    )
 
 
-class _Kept:
+class MostKept:
     """Inside, notes how much the turn that needs most keeps for its backward."""
 
     def __init__(self, game: Game) -> None:
@@ -246,7 +251,7 @@ class _Kept:
         self.most = 0
         """Bytes, of all updates inside."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         players = self.game.players.values()
         self._noting = kept(parameter for player in players for parameter in player.network.parameters())
         memory = self._noting.__enter__()
@@ -256,6 +261,7 @@ class _Kept:
             memory.clear()
 
         self.game.watch = end_of_turn
+        return self
 
     def __exit__(self, *error: Any) -> None:
         self.game.watch = None

@@ -14,7 +14,7 @@ MIXED = ("bf16", "fp16")
 
 @dataclass(frozen=True)
 class Reached:
-    """What updates were seen to reach on a device: the fit of `python benchmarks/scaling.py --fit` to measured ones."""
+    """What updates were seen to reach on a device: what `python benchmarks/gpu_fit.py --refit` makes of them."""
 
     operator: Mapping[bool, float]
     """Seconds in which the host starts one counted operator, without and with mixed precision."""
@@ -49,9 +49,11 @@ class Device:
     def seconds(
         self, work: Work, precision: str, *, graph: bool = False, reached: Reached = H100_SEEN
     ) -> tuple[float, str]:
-        """Seconds of an update, and what they are bound by: the largest of three. `graph`: turns are repeated."""
+        """Seconds of an update, and what they are bound by: the largest of three. `graph`: turns are repeated
+        as CUDA graphs, so that the host starts no operators."""
+        each = reached.graph if graph else reached.operator[precision in MIXED]
         bounds = {
-            "starting operators": work.operators * (reached.graph if graph else reached.operator[precision in MIXED]),
+            "the many small kernels" if graph else "starting operators": work.operators * each,
             "arithmetic": work.flops / (self.teraflops[precision] * 1e12 * reached.flops),
             "memory": work.bytes / (self.bandwidth * reached.bytes),
         }

@@ -103,17 +103,16 @@ def predicted(
     return Prediction(alone, added, reductions, sent, images)
 
 
-def memory(config: Config, state: float, numbers: int, kept: float, images: int, *, parts: float = 1.0) -> float:
+def memory(config: Config, state: float, numbers: int, kept: float, images: int) -> float:
     """Bytes of a process, without what the device's own programs take.
 
     Args:
         config: whose update it is.
-        state: bytes of weights, moments and averages.
+        state: bytes of weights, moments and averages that the process has.
         numbers: how many parameters the larger player has.
-        kept: bytes that the turn which needs most keeps for its backward, for each image, in fp32. Mixed precision is
+        kept: bytes that the turn which needs most keeps for its backward, where nothing is in mixed precision. That is
             assumed to keep half of it.
         images: of the process's part of the batch.
-        parts: what of the state each process has: with `shard` it is less than all.
     """
     microbatch = config.used_microbatch or images
     each = 8 if config.precision == "fp64" else 4
@@ -121,4 +120,4 @@ def memory(config: Config, state: float, numbers: int, kept: float, images: int,
     if config.exact:  # those of all microbatches are kept until they are added, as integers of 64 bits
         gradients += numbers * (each * -(-images // microbatch) + 8)
     narrower = 0.5 if config.precision in MIXED else 1.0
-    return parts * state + gradients + narrower * kept * microbatch
+    return state + gradients + narrower * kept

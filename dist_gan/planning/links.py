@@ -8,12 +8,27 @@ from dist_gan.errors import ConfigError
 
 BITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "tbit": 1e12}
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+SLOWEST, FASTEST = 1e3, 1e15
+"""Bits per second that a network may have."""
+LONGEST = 10
+"""Seconds that its latency may take."""
 GLOO_SEGMENT = 2**20
 """Bytes of the largest message of gloo's ring (kMaxSegmentSize in pytorch/gloo, gloo/allreduce.h)."""
 NCCL_BASE = 8.4e-6
-NCCL_STEPS = {"nvlink": 3.4e-6, "pcie": 5.7e-6, "network": 9.6e-6}
-"""Seconds of a call, and of a step of a ring over each kind of link: NCCL's own model (baseLat and hwLat of a ring with
-the protocol Simple, in NVIDIA/nccl, src/graph/tuning.cc)."""
+NCCL_STEPS = {"nvlink": 3.4e-6, "pcie": 5.7e-6, "network": 14e-6}
+NCCL_TREE_STEP = 4.0e-6
+"""Seconds of a call; of a step of a ring over each kind of link (of a tree too, over the network); and of a tree's step
+inside a node. These and the constants below are those of NVIDIA/nccl 2.30, src/graph/tuning.cc, for the protocol
+Simple: by them NCCL chooses between rings and trees."""
+NCCL_PLATEAU = 1.4
+"""By how much the steps of a ring over several nodes take longer than that, since the A100 ("plateau effect")."""
+NCCL_TREE = 0.92
+"""The part of a link's bandwidth that trees reach."""
+NCCL_TREE_BY_SIZE = (
+    *(0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5),
+    *(0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.7, 0.7, 0.8, 0.9, 0.9),
+)
+"""And what part of that with 64 bytes, 128, 256, ...; with more than these are for, all of it."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +44,25 @@ class Link:
 def bandwidth_of(text: str) -> float:
     """`400gbit` -> bytes per second. Raises ConfigError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]bit)", text.strip().lower())
-    if found is None or not float(found[1]):
+    bits = float(found[1]) * BITS[found[2]] if found else 0.0
+    if not SLOWEST <= bits <= FASTEST:
         raise ConfigError(
-            f"network: expected the bits per second of a node, such as network=400gbit or network=100mbit, got {text!r}"
+            "network: expected the bits per second of a node, such as network=400gbit or network=100mbit (1kbit to "
+            f"1000tbit), got {text[:40]!r}"
         )
-    return float(found[1]) * BITS[found[2]] / 8
+    return bits / 8
 
 
 def seconds_of(key: str, text: str) -> float:
     """`5us` -> seconds. Raises ConfigError, with the key."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ns|us|ms|s)", text.strip().lower())
-    if found is None:
-        raise ConfigError(f"{key}: expected a time with its unit, such as {key}=5us or {key}=0.1ms, got {text!r}")
-    return float(found[1]) * SECONDS[found[2]]
+    seconds = float(found[1]) * SECONDS[found[2]] if found else math.inf
+    if seconds > LONGEST:
+        raise ConfigError(
+            f"{key}: expected a time with its unit, such as {key}=5us or {key}=0.1ms, of {LONGEST} s at most, got "
+            f"{text[:40]!r}"
+        )
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -115,12 +136,19 @@ class World:
         return waits + max(self.wire_bytes(size) / slowest.bandwidth, self.host_seconds(size))
 
     def _nccl(self, size: float) -> float:
-        """A reduce-scatter inside each node, a ring between the nodes, an all-gather inside each node.
+        """The faster of a ring through all processes and of trees: NCCL's own model of both.
 
-        NCCL chooses among rings and trees what is fastest; for few bytes and many nodes a tree is faster than this.
+        Bandwidths are those of the data sheets and of the network, and bytes inside a node pass while others are
+        between nodes. Without NVLS, and without the protocols for few bytes.
         """
-        inner = 2 * (self.per_node - 1)
-        outer = 2 * (self.nodes - 1)
-        inside = inner * self.inside.latency + inner / self.per_node * size / self.inside.bandwidth
-        between = outer * self.network.latency + outer / self.nodes * size / self.network.bandwidth
-        return NCCL_BASE + inside + between
+        between = 2 * (self.nodes - 1)
+        ring = NCCL_BASE + (2 * (self.count - 1) - between) * self.inside.latency + between * self.network.latency
+        tree = NCCL_BASE + 2 * (self.per_node - 1) * NCCL_TREE_STEP
+        tree += 2 * math.floor(math.log2(self.nodes)) * self.network.latency
+        bandwidth = self.inside.bandwidth
+        if self.nodes > 1:
+            ring *= NCCL_PLATEAU
+            bandwidth = self.network.bandwidth if self.per_node == 1 else min(bandwidth, self.network.bandwidth)
+        doublings = int(size / 64).bit_length() - 1
+        reached = NCCL_TREE * (NCCL_TREE_BY_SIZE[doublings] if 0 <= doublings < len(NCCL_TREE_BY_SIZE) else 1.0)
+        return min(ring + self.wire_bytes(size) / bandwidth, tree + 2 * size / (reached * bandwidth))

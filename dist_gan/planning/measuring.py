@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import HashStore, ProcessGroupGloo
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,7 +21,8 @@ from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.reduction import Reduction
 from dist_gan.game.game import Game
 from dist_gan.game.turn import Mover
-from dist_gan.planning.counting import Arrival, Due, arriving, example, kinds, made, of_last_backward, on_made_up
+from dist_gan.planning.cadence import Due, example, kinds, steady
+from dist_gan.planning.counting import Arrival, arriving, made, of_last_backward, on_made_up
 from dist_gan.planning.estimate import reduced_at_once
 from dist_gan.planning.links import Host
 
@@ -44,7 +45,9 @@ class Measured:
     stall: float
     """Seconds for which a checkpoint holds up training: the state is gathered and copied."""
     peak: int
-    """Bytes: the most that the device has held; on a CPU, the whole process."""
+    """Bytes: the most that the device has held; on a CPU the whole process, with all that it did before."""
+    repeated: bool
+    """Whether turns were repeated as graphs, or compiled."""
 
 
 def measured(config: Config, processes: Processes, images: int, *, reduces: bool) -> Measured:
@@ -59,6 +62,9 @@ def measured(config: Config, processes: Processes, images: int, *, reduces: bool
     Raises:
         RuntimeError, MemoryError: there is not enough memory.
     """
+    config = steady(config)
+    if processes.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(processes.device)
     game, batches = made(on_made_up(config, images, config.used_microbatch), processes)
     if not reduces or reduced_at_once(config, repeated=game.runner.flat):
         return _measured(config, game, batches)
@@ -93,13 +99,15 @@ def _measured(config: Config, game: Game, batches: Iterator[Batch]) -> Measured:
         arrivals = {name: of_last_backward(game, name, noted, whole) for name, noted in found.items()}
     stalls = []
     for _ in range(3):  # as `Writer.save` of run/checkpoint.py does it
+        copied: list[Tensor] = []  # a run has one copy at a time
         begun = _now(processes)
         copied = [t.detach().to("cpu", copy=True) for own in game.state().values() for t in own.values()]
         stalls.append(_now(processes) - begun)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if processes.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(processes.device)
-    return Measured(seconds, arrivals, sum(t.nbytes for t in copied), statistics.median(stalls), peak)
+    state = sum(t.nbytes for t in copied)
+    return Measured(seconds, arrivals, state, statistics.median(stalls), peak, game.runner.flat)
 
 
 class _Unshared(Reduction):

@@ -78,6 +78,7 @@ def test_the_largest_of_three_bounds() -> None:
         (few, "fp32", False, 1e-3, "starting operators"),
         (few, "bf16", False, 2e-3, "starting operators"),
         (few, "bf16", True, 1e9 / 3350e9, "memory"),
+        (Work(1e9, 1e9, 10_000), "bf16", True, 1e-2, "the many small kernels"),
         (Work(1e13, 1e9, 100), "fp32", False, 1e13 / 33.5e12, "arithmetic"),
     ):
         found, by = h100.seconds(work, precision, graph=graph, reached=reached)
@@ -86,9 +87,8 @@ def test_the_largest_of_three_bounds() -> None:
 
 
 def test_memory() -> None:
-    assert memory(config(), 1000, 10, 5, images=32) == 1000 + 40 + 160
-    assert memory(config("microbatch=8"), 1000, 10, 5, images=32) == 1000 + 40 + 40
-    assert memory(config("shard=true"), 1000, 10, 5, images=32, parts=0.25) == 250 + 40 + 160
-    assert memory(config("precision=bf16"), 1000, 10, 5, images=32) == 1000 + 40 + 80
+    assert memory(config(), 1000, 10, 160, images=32) == 1000 + 40 + 160
+    assert memory(config("precision=bf16"), 1000, 10, 160, images=32) == 1000 + 40 + 80
+    assert memory(config("precision=fp64"), 2000, 10, 320, images=32) == 2000 + 80 + 320
     exact = config("exact=true", "microbatch=8")
-    assert memory(exact, 1000, 10, 5, images=32) == 1000 + 40 + 10 * (4 * 4 + 8) + 40
+    assert memory(exact, 1000, 10, 40, images=32) == 1000 + 40 + 10 * (4 * 4 + 8) + 40

@@ -48,12 +48,21 @@ def test_processors_may_be_slower_than_the_wire() -> None:
     assert gloo(2, host=work, bandwidth=1e7, latency=0.0).all_reduce(1e6) == pytest.approx(0.1)
 
 
-def test_nccl_reduces_inside_the_nodes_first() -> None:
-    inside, network = Link(450e9, 3e-6), Link(50e9, 10e-6)
+def test_nccl_takes_the_faster_of_a_ring_and_trees() -> None:
+    """By hand from tuning.cc. Of eight nodes of eight, 14 of the ring's 126 steps are between nodes."""
+    inside, network = Link(450e9, 3.4e-6), Link(50e9, 14e-6)
     one = World(1, 8, network, inside, "nccl")
-    assert one.all_reduce(1e9) == pytest.approx(NCCL_BASE + 14 * 3e-6 + 14 / 8 * 1e9 / 450e9)
-    many = World(4, 8, network, inside, "nccl")
-    assert many.all_reduce(1e9) - one.all_reduce(1e9) == pytest.approx(6 * 10e-6 + 6 / 4 * 1e9 / 50e9)
+    assert one.all_reduce(1e9) == pytest.approx(NCCL_BASE + 14 * 3.4e-6 + 14 / 8 * 1e9 / 450e9)
+    many = World(8, 8, network, inside, "nccl")
+    ring = 1.4 * (NCCL_BASE + 112 * 3.4e-6 + 14 * 14e-6)
+    assert many.all_reduce(1e9) == pytest.approx(ring + 126 / 64 * 1e9 / 50e9), "what is inside goes on meanwhile"
+    tree = NCCL_BASE + 2 * (7 * 4e-6 + 3 * 14e-6)
+    assert many.all_reduce(8) == pytest.approx(tree, rel=1e-4)
+    assert many.all_reduce(2**20) == pytest.approx(tree + 2 * 2**20 / (0.92 * 0.5 * 50e9)), "2^14 times 64 bytes"
+    slow = World(2, 8, Link(1e12, 14e-6), inside, "nccl")
+    assert slow.all_reduce(1e11) == pytest.approx(30 / 16 * 1e11 / 450e9, rel=0.01), "the links inside are slower"
+    single = World(2, 1, network, Link(1e9, 0.0), "nccl")
+    assert single.all_reduce(1e11) == pytest.approx(1e11 / 50e9, rel=0.01), "nothing passes inside a node"
     assert many.host_seconds(1e9) == 0.0
 
 
@@ -111,13 +120,15 @@ def test_units() -> None:
     assert [seconds_of("latency", text) for text in ("5us", "0.1ms", "0s")] == pytest.approx([5e-6, 1e-4, 0.0])
 
 
-@pytest.mark.parametrize("text", ["400", "400GB", "-1gbit", "0gbit", "fast", ""])
+@pytest.mark.parametrize(
+    "text", ["400", "400GB", "-1gbit", "0gbit", "fast", "", "0.0000001kbit", "1001tbit", f"{'9' * 400}gbit"]
+)
 def test_a_bandwidth_that_is_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^network: expected the bits per second of a node, such as network=400gbit"):
         bandwidth_of(text)
 
 
-@pytest.mark.parametrize("text", ["5", "5 m", "-1us", "us", ""])
+@pytest.mark.parametrize("text", ["5", "5 m", "-1us", "us", "", "11s", f"{'9' * 400}s"])
 def test_a_latency_that_is_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^latency: expected a time with its unit, such as latency=5us"):
         seconds_of("latency", text)
