@@ -178,9 +178,6 @@ def count(config: Config, processes: Processes, world: int = 1) -> Costs:
         config: what is played.
         processes: this one, which plays it.
         world: all processes of the run, among which `shard` divides the state.
-
-    Raises:
-        ConfigError: with `shard`, there are more processes than parameters.
     """
     config = steady(config)
     config = config.model_copy(update={"speed": "eager", "microbatch": config.used_microbatch, "exact": False})

@@ -56,7 +56,7 @@ def number_bytes(config: Config) -> float:
 
 def reduced_at_once(config: Config, *, repeated: bool) -> bool:
     """Whether a turn's gradients are reduced in one piece after its backward. `repeated`: as graphs, or compiled."""
-    return repeated or config.exact or config.shard or config.wire == "bf16"
+    return repeated or config.exact or config.wire == "bf16"
 
 
 def predicted(
@@ -89,13 +89,14 @@ def predicted(
         if at_once:
             maximum = world.all_reduce(8) if config.exact else 0.0  # by which an exact sum scales
             taken = waits = maximum + world.all_reduce(wire * numbers)
-            if config.shard:  # then all send each other the weights that they have moved: half of an all-reduce
-                taken = waits = waits + world.all_reduce(kept * numbers) / 2
-                sent += moves[name] * world.wire_bytes(kept * numbers) / 2
         else:
             buckets = buckets_of(seen, alone, wire, kept)
             taken = sum(world.all_reduce(bucket.size) for bucket in buckets)
             waits = exposed(buckets, world)
+        if config.shard:  # then all send each other the weights that they have moved: half of an all-reduce
+            gathered = world.all_reduce(kept * numbers) / 2
+            taken, waits = taken + gathered, waits + gathered
+            sent += moves[name] * world.wire_bytes(kept * numbers) / 2
         added += moves[name] * waits
         reductions += moves[name] * taken
         sent += moves[name] * world.wire_bytes(wire * numbers)

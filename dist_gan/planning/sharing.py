@@ -16,28 +16,25 @@ def of_others(game: Game, count: int) -> int:
     Args:
         game: played by this process alone, after its first update: so it has all of the state.
         count: of the processes among which the state would be divided.
-
-    Raises:
-        ConfigError: as in training: there are more processes than parameters.
     """
     processes = copy(game.processes)
     processes.count = count
     owners = Owners(processes)
     kept = [0] * count
 
-    def divide(parameters: Sequence[Tensor], sizes: Sequence[int], whose: str) -> None:
+    def divide(parameters: Sequence[Tensor], sizes: Sequence[int]) -> None:
         shapes = [torch.empty_like(parameter, device="meta") for parameter in parameters]
-        for owner, size in zip(Shards(owners, shapes, whose).owners, sizes, strict=True):
+        for owner, size in zip(Shards(owners, shapes).owners, sizes, strict=True):
             kept[owner] += size
 
     # in the order of `Game`, by which each finds some of them fuller than others
     for average in game.averages.values():
         weights = list(average.network.parameters())
-        divide(weights, [weight.nbytes for weight in weights], "the average")
-    for player, whose in ((game.generator, "generator"), (game.discriminator, "discriminator")):
+        divide(weights, [weight.nbytes for weight in weights])
+    for player in (game.generator, game.discriminator):
         moments = [
             sum(t.nbytes for t in player.optimizer.state[parameter].values() if isinstance(t, Tensor))
             for parameter in player.parameters
         ]
-        divide(player.parameters, moments, whose)
+        divide(player.parameters, moments)
     return sum(kept) - max(kept)

@@ -183,7 +183,7 @@ def test_shards_that_change_or_vanish_under_a_run(
     source = Tar(path=str(place), size=16, resident_megabytes=0, workers=0)
     source.open(CPU)  # makes the index, for which it opens the shard
     dataset = source.open(CPU)
-    (path,) = shards.glob("*.tar")
+    (path,) = place.glob("*.tar")
     os.utime(path, ns=(0, 0))
     everything = ([range(40)], lambda those: torch.arange(40), lambda those, k: torch.arange(0))
     with pytest.raises(DataError, match=r"00\.png in .*train-000\.tar was changed since the run began|was changed"):

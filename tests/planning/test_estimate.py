@@ -66,7 +66,7 @@ def test_sharded_runs_send_their_weights_too() -> None:
 
 def test_what_is_reduced_after_the_backward() -> None:
     asked: tuple[list[str], ...] = ([], ["wire=bf16"], ["exact=true"], ["shard=true"])
-    assert [reduced_at_once(config(*words), repeated=False) for words in asked] == [False, True, True, True]
+    assert [reduced_at_once(config(*words), repeated=False) for words in asked] == [False, True, True, False]
     assert reduced_at_once(config(), repeated=True)
 
 

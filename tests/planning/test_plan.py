@@ -110,9 +110,7 @@ def test_what_a_run_has_written_can_be_planned(planned: Any) -> None:
 
 def test_more_processes_than_parameters(planned: Any) -> None:
     told = planned(*SMALL, "batch_size=64", "gpu=h100", "gpus=16", "shard=true")
-    message = "shard: the average has 8 parameters, and each of 16 processes must keep one. Use shard=false"
-    assert (told.code, message in told.error) == (2, True), told.error
-    assert "speed" not in told.rows
+    assert (told.code, told.error) == (0, "")
 
 
 def test_the_memory_that_is_seen(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
