@@ -52,7 +52,10 @@ class Names:
         return os.fsdecode(bytes(self._bytes[self._ends[index] : self._ends[index + 1]]))
 
     def __iter__(self) -> Iterator[str]:
-        return map(self.__getitem__, range(len(self)))
+        start = 0
+        for end in self._ends[1:]:
+            yield os.fsdecode(bytes(self._bytes[start:end]))
+            start = end
 
 
 @dataclass

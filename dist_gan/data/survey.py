@@ -90,13 +90,13 @@ def survey(found: Found, files: ImageFiles, look: Look, skips: bool, images: Ten
         return seen
 
     lines: list[str] = ["folder", f"skip_broken={skips}", f"content={by_content}", *differs()]
-    known = None if by_content or images is not None else _known(found, look)
-    facts = read_json(known) if known else None
-    if isinstance(facts, dict) and "transparent" in facts:
-        lines += [
-            f"{name} {size} {time}" for name, size, time in zip(found.names, found.sizes, found.times, strict=True)
-        ]
-        return Survey(fingerprint(*lines), {}, int(facts["transparent"]))
+    known: Path | None = None
+    if not by_content and images is None:
+        listing = "\n".join(map("{} {} {}".format, found.names, found.sizes, found.times))
+        known = _known(listing, found, look)
+        facts = read_json(known)
+        if isinstance(facts, dict) and "transparent" in facts:
+            return Survey(fingerprint(*lines, listing), {}, int(facts["transparent"]))
     result = Survey("", {}, 0)
     limit = most_broken(count) if skips else 0
     for index, seen in enumerate(each(see, range(count), "reading images", reading.progress)):
@@ -118,12 +118,11 @@ def survey(found: Found, files: ImageFiles, look: Look, skips: bool, images: Ten
     return result
 
 
-def _known(found: Found, look: Look) -> Path:
+def _known(listing: str, found: Found, look: Look) -> Path:
     """Where is kept that all files of these names, sizes and times were looked at, and none was broken."""
-    digest = hashlib.sha256(f"{look.white}\n{sorted(found.lost)}\n".encode())
-    for name, size, time in zip(found.names, found.sizes, found.times, strict=True):
-        digest.update(f"{size} {time} {name}\n".encode(errors="surrogateescape"))
-    return data_root() / "folders" / f"{digest.hexdigest()[:32]}.json"
+    text = f"{look.white}\n{sorted(found.lost)}\n{listing}"
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return data_root() / "folders" / f"{digest[:32]}.json"
 
 
 def _examined(path: str, look: Look, thoroughly: bool) -> bool:
