@@ -87,7 +87,7 @@ class Generator(nn.Module, ABC):
         """
 
     def measure(self, latents: Tensor, condition: Tensor | None) -> None:
-        """As much of a forward as reaches all layers that are `Measured`."""
+        """As much of a forward as reaches all layers that are `Measured`. It may be ended by an error once they are."""
         self(latents, condition)
 
     def truncated(self, psi: float) -> "Generator":

@@ -1,12 +1,17 @@
 """Buffers that are measured from fixed latents when they are needed: batch statistics, the mean style."""
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dist_gan.networks.base import Generator, Measured
+
+
+class _AllSeen(Exception):
+    """All layers that are measured have seen their inputs: as often as in the first forward."""
 
 
 @torch.no_grad()
@@ -25,10 +30,15 @@ def measure(generator: Generator, latents: Tensor, condition: Tensor | None = No
     if not layers:
         return {}
     sums: dict[nn.Module, Tensor] = {}
+    calls, in_a_forward = 0, 0
 
     def gather(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal calls
         own = layer.gather(inputs[0]).cpu()
         sums[layer] = sums.get(layer, torch.zeros_like(own)) + own
+        calls += 1
+        if calls == in_a_forward:
+            raise _AllSeen
 
     handles = [layer.register_forward_pre_hook(gather) for layer in layers.values()]
     each = math.lcm(*(layer.group for layer in layers.values()))
@@ -36,7 +46,10 @@ def measure(generator: Generator, latents: Tensor, condition: Tensor | None = No
     try:
         for start in range(0, len(latents), each):
             part = slice(start, start + each)
-            generator.measure(latents[part], None if condition is None else condition[part])
+            calls = 0
+            with suppress(_AllSeen):  # what comes after the last of these layers is not needed
+                generator.measure(latents[part], None if condition is None else condition[part])
+            in_a_forward = calls
     finally:
         generator.eval()
         for handle in handles:
