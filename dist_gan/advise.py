@@ -17,8 +17,7 @@ from dist_gan.console import Console
 from dist_gan.data.examination import examine
 from dist_gan.data.files import expanded
 from dist_gan.data.source import Reading
-from dist_gan.errors import ConfigError
-from dist_gan.run.failures import INTERRUPTED
+from dist_gan.errors import INTERRUPTED, ConfigError
 
 USAGE = """usage: python -m dist_gan.advise FOLDER [key=value ...]
 

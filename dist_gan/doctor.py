@@ -20,7 +20,7 @@ from dist_gan.console import Console
 from dist_gan.data import Folder
 from dist_gan.distributed.launch import check_launch, is_peer_failure, launch_plainly, leave, world
 from dist_gan.distributed.processes import Processes
-from dist_gan.errors import ConfigError
+from dist_gan.errors import INTERRUPTED, ConfigError
 from dist_gan.planning.plan import plan
 from dist_gan.run.failures import let_rank_0_report, report
 from dist_gan.run.folder import RunFolder
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")  # training shows torch's warnings again; here they would break the table
             return examine(arguments, console)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if is_peer_failure(error):
             reason = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
@@ -79,7 +79,7 @@ def _plan_ahead(arguments: Sequence[str], console: Console) -> int:
             warnings.simplefilter("ignore")
             return plan(arguments, console)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except ConfigError as error:
         if world()[0]:
             let_rank_0_report()

@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C has ended at once."""
+
 
 class RunError(Exception):
     """Base of the errors that users see: one message, no traceback, an exit code for each class."""

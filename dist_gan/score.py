@@ -21,9 +21,9 @@ from dist_gan.distributed.launch import leave, world
 from dist_gan.distributed.numerics import preserved
 from dist_gan.distributed.processes import Processes
 from dist_gan.distributed.stopping import Stopping
-from dist_gan.errors import ConfigError
+from dist_gan.errors import INTERRUPTED, ConfigError
 from dist_gan.metrics.protocol import rows_of
-from dist_gan.run.failures import INTERRUPTED, report_failure
+from dist_gan.run.failures import report_failure
 from dist_gan.run.folder import RunFolder
 from dist_gan.run.scoring import Numbers, Work, metrics_asked, score_images, score_run, source_named
 

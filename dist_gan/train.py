@@ -24,9 +24,9 @@ from dist_gan.config.command_line import configured, dump
 from dist_gan.config.explain import help_text
 from dist_gan.config.schema import Config
 from dist_gan.distributed.launch import leave, world
-from dist_gan.errors import ConfigError
+from dist_gan.errors import INTERRUPTED, ConfigError
 from dist_gan.run.checkpoint import finish_save
-from dist_gan.run.failures import INTERRUPTED, report_failure
+from dist_gan.run.failures import report_failure
 from dist_gan.run.session import train
 
 

@@ -62,9 +62,8 @@ def main() -> int:
     if keep_warning():
         early.update(WARNING)
     for number in SIGNALS:
-        if (
-            signal.getsignal(number) != signal.SIG_IGN or number in early
-        ):  # ignored: as with nohup; the ranks inherit it
+        ignored = signal.getsignal(number) == signal.SIG_IGN  # as with nohup; the ranks inherit it
+        if not ignored or number in early:
             signal.signal(number, answer)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
     if sys.stdout.isatty():

@@ -25,11 +25,10 @@ from dist_gan.data.pack import pack, source_at
 from dist_gan.data.packed import verify
 from dist_gan.data.source import Reading
 from dist_gan.data.streamed import worker_died
-from dist_gan.errors import ConfigError, RunError
+from dist_gan.errors import INTERRUPTED, ConfigError, RunError
 
 SETS = {"mnist": MNIST(split="all"), "fashion_mnist": FashionMNIST(split="all"), "cifar10": CIFAR10(split="all")}
 KINDS: dict[str, type[Source]] = {"folder": Folder, "zip": Zip, "tar": Tar, "parquet": Parquet, "npy": Npy}
-INTERRUPTED = 130  # as of the other commands
 USAGE = str(__doc__).partition("\n\n")[2]
 
 

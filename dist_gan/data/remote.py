@@ -237,7 +237,7 @@ def remote_shards(urls: Sequence[str], limit: float) -> list[Remote]:
     return shards
 
 
-def limit_note(shards: Sequence[Remote]) -> list[str]:
+def notes_on(shards: Sequence[Remote]) -> list[str]:
     """A line where not all shards are kept, and `version_note`."""
     kept = sum(shard.size for shard in shards if shard.is_kept)
     whole = sum(shard.size for shard in shards)

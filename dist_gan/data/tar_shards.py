@@ -16,7 +16,7 @@ from dist_gan.data.durable import BLOCK
 from dist_gan.data.files import AWAY, ENDINGS, expanded, is_skipped, patiently, shown
 from dist_gan.data.from_files import FromFiles
 from dist_gan.data.index import Scanned, Shard, index_of
-from dist_gan.data.remote import is_url, limit_note, remote_shards, urls_at
+from dist_gan.data.remote import is_url, notes_on, remote_shards, urls_at
 from dist_gan.data.shards import Local, as_it_is, open_shards, stay_open
 from dist_gan.data.source import READING, Dataset, Reading
 from dist_gan.errors import ConfigError
@@ -56,7 +56,7 @@ class Tar(FromFiles):
         if is_url(self.path):
             urls = [url for one in braces(self.path) for url in urls_at(one, "*.tar")]
             shards = remote = remote_shards(urls, self.cache_gigabytes * 1e9)
-            notes = limit_note(remote)
+            notes = notes_on(remote)
         else:
             shards = shards_at(self.path)
         if not shards:

@@ -16,15 +16,13 @@ from dist_gan.config.schema import Config
 from dist_gan.data.streamed import worker_died
 from dist_gan.distributed.launch import is_peer_failure, leave
 from dist_gan.distributed.timing import CAUSE_SECONDS, LAST_WORDS, RANK_0_SECONDS
-from dist_gan.errors import PeerFailed, RunError, WorkerDied, exit_code_of
+from dist_gan.errors import INTERRUPTED, PeerFailed, RunError, WorkerDied, exit_code_of
 from dist_gan.own_parts import owned, reference_of
 from dist_gan.run.checkpoint import finish_save
 from dist_gan.run.folder import RunFolder
 
 FAILED = " failed"
 """The end of the note that names a part of the user's own."""
-INTERRUPTED = 130
-"""The exit code after a second Ctrl-C, as shells define it."""
 
 
 @dataclass
